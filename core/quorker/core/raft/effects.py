@@ -1,0 +1,161 @@
+"""What the Raft core asks its driver to do: a closed union of frozen records.
+
+A driver drains them in order and obeys four rules, and nothing else is asked of it:
+
+1. `Persist` effects form one FIFO lane. A driver may join several into one write and one fsync. After `seq` is
+   durable it performs `then`, in order, and calls `persisted(seq)`, which is cumulative.
+2. `Send` may be performed at once, and may be lost, duplicated, delayed or reordered.
+3. `Apply` and `InstallState` are performed in order; afterwards the driver calls `applied(index)`.
+4. The core is never called from inside the performance of an effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from quorker.core.raft.messages import ConfState, Entry, HardState, Message, NodeId, SnapshotMeta
+
+
+class Role(Enum):
+    """What a member is, right now, in its term."""
+
+    FOLLOWER = "follower"
+    PRE_CANDIDATE = "pre-candidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+
+
+class DropReason(Enum):
+    """Why a proposal or read was refused. It is definite: it was not appended."""
+
+    NO_LEADER = "no leader"
+    NOT_LEADER = "not leader"
+    TRANSFERRING = "leadership is being transferred"
+    TOO_MUCH_UNCOMMITTED = "too many uncommitted bytes"
+    NOT_A_MEMBER = "not a member"
+    DISK_FAILED = "the disk of this node failed"
+    CONFIG_PENDING = "a configuration change is under way"
+    LEADER_CHANGED = "the leader changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    to: NodeId
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Make durable, in this order: truncation, snapshot, entries, hard state. Then release `then`.
+
+    `truncate_from`: every stored entry with index >= it is gone. `snapshot`: the snapshot of that name, whose
+    bytes the driver already holds, becomes the base of the log; everything before it, and every entry it
+    conflicts with, is gone. `must_sync` is False only when nothing but `commit_index` changed.
+    """
+
+    seq: int
+    hard_state: HardState | None = None
+    truncate_from: int | None = None
+    entries: tuple[Entry, ...] = ()
+    snapshot: SnapshotMeta | None = None
+    must_sync: bool = True
+    then: tuple[Send, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """These entries are committed and durable on this node: give them to the state machine, in order."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InstallState:
+    """Replace the state machine by this snapshot, which is durable on this node."""
+
+    snapshot: SnapshotMeta
+
+
+@dataclass(frozen=True, slots=True)
+class ReadReady:
+    """The read may be served once `index` is applied."""
+
+    context: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailed:
+    context: int
+    reason: DropReason
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The proposal with this context stands at `index` in `term`. It may still be truncated."""
+
+    context: int
+    index: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The proposal with this context was not appended, and will not be."""
+
+    context: int
+    reason: DropReason
+    leader: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Truncated:
+    """The entries first..last (inclusive) were replaced or cut off: their proposals are lost."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    role: Role
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderChanged:
+    leader: NodeId
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigChanged:
+    conf_state: ConfState
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal:
+    """An invariant of our own is broken. The driver stops this node and keeps the evidence."""
+
+    invariant: str
+    detail: str
+
+
+Effect: TypeAlias = (
+    Send
+    | Persist
+    | Apply
+    | InstallState
+    | ReadReady
+    | ReadFailed
+    | Accepted
+    | Dropped
+    | Truncated
+    | RoleChanged
+    | LeaderChanged
+    | ConfigChanged
+    | Fatal
+)

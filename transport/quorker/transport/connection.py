@@ -1,0 +1,103 @@
+"""What every way into the job store looks like: a member node, a client of one, or a store in memory.
+
+Only the shape stands here. `node.py`, `client.py` and `memory.py` implement it; `quorker.app` and the storage
+contract are written against it, so both run on all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+from quorker.core.jobs.commands import Command, JobGrant
+
+Consistency: TypeAlias = Literal["local", "linearizable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The result of a query: `value` as of `applied_index`, at most `age_ms` behind the leader as far as known."""
+
+    value: Any
+    applied_index: int
+    age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Health of one member (Hangfire's GetHealth and more). Times in milliseconds; None where unknown."""
+
+    node_id: int
+    cluster_id: str
+    role: str
+    term: int
+    leader: int
+    members: tuple[int, ...]
+    commit_index: int
+    applied_index: int
+    last_index: int
+    lag: int  # entries this member knows to be committed, or the leader to be appended, and has not applied
+    leader_contact_age_ms: int | None
+    faulted: str  # "" when healthy, else why
+    version: str = ""
+
+
+class WorkerHandle(Protocol):
+    """The receiving end of a worker: jobs arrive, their outcomes go back. All `_nowait` calls only queue a command;
+    the session keeps it until it is answered, across leader changes."""
+
+    async def receive(self) -> Sequence[JobGrant]:
+        """Wait for granted jobs (at least one). Raises `trio.EndOfChannel` once stopped and drained of grants."""
+        ...
+
+    def complete_nowait(self, grant: JobGrant, result: bytes) -> None: ...
+
+    def fail_nowait(self, grant: JobGrant, error_type: str, message: str, trace: str) -> None: ...
+
+    def release_nowait(self, grant: JobGrant) -> None:
+        """Give the job back to the head of its queue without spending an attempt."""
+        ...
+
+    async def stop(self) -> None:
+        """Take no more jobs; returns when the store has agreed. Running jobs go on and may still be reported."""
+        ...
+
+    async def wait_reported(self) -> None:
+        """Wait until every outcome queued so far is answered by the store."""
+        ...
+
+
+class Connection(Protocol):
+    """A way into the job store, with one session of its own. Safe to share between tasks of one trio loop."""
+
+    @property
+    def session_id(self) -> int: ...
+
+    async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
+        """Apply one command exactly once; returns its value.
+
+        `timeout` in seconds (None: the connection's default). Raises `Rejected` when the state machine refuses,
+        `NotApplied` or `Busy` when it definitely has no effect, `Unknown` when it may have.
+        """
+        ...
+
+    async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
+        """Read. `local` is monotonic and sees this session's own acknowledged writes."""
+        ...
+
+    async def status(self) -> Status: ...
+
+    async def wait_finished(self, job_id: str, timeout: float) -> None:
+        """Return when the job has reached a final state (or is unknown); raise `trio.TooSlowError` after `timeout` s."""
+        ...
+
+    def worker(
+        self, queues: Sequence[str], slots: int, on_cancel: Callable[[int, str], None]
+    ) -> AbstractAsyncContextManager[WorkerHandle]:
+        """Subscribe to queues (first is most urgent) with `slots` jobs at a time.
+
+        `on_cancel(token, reason)` is called when a running job must stop: deleted, or its lease is no longer ours.
+        """
+        ...

@@ -1,0 +1,430 @@
+"""Joins one Raft member with one job store: batches commands, stamps log time, applies, answers, takes snapshots.
+
+Pure like its two parts. A driver feeds messages, groups of commands, times and disk completions, and performs the
+effects in order. Guarantees T1 and C1-C5 rest on this file: log time is continued here, across leaders.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+import msgpack
+
+from quorker.core.jobs.snapshot import SnapshotView
+from quorker.core.jobs.store import JobStore, Outcome
+from quorker.core.raft.config import DurableState, RaftConfig
+from quorker.core.raft.core import Raft
+from quorker.core.raft.effects import (
+    Accepted,
+    Apply,
+    ConfigChanged,
+    Dropped,
+    DropReason,
+    Effect,
+    Fatal,
+    InstallState,
+    LeaderChanged,
+    Persist,
+    ReadFailed,
+    ReadReady,
+    Role,
+    RoleChanged,
+    Send,
+    Truncated,
+)
+from quorker.core.raft.messages import NOBODY, Entry, EntryKind, Message, NodeId, SnapshotMeta
+
+OWN_GROUPS: Final = 0  # the session number of commands that the leader itself proposes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaConfig:
+    """Sizes in bytes, times in milliseconds."""
+
+    raft: RaftConfig
+    rounds_in_flight_max: int = 2
+    batch_bytes_max: int = 1 << 20
+    pending_bytes_max: int = 16 << 20
+    pending_groups_max: int = 4096
+    snapshot_after_bytes: int = 16 << 20
+    snapshot_after_entries: int = 20_000
+    keep_entries: int = 2_000
+    maintenance_interval_ms: int = 20
+    busy_retry_ms: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Pass this group of commands on to the leader."""
+
+    to: NodeId
+    group: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A group was not appended and will not be: its session sends it again after `retry_after_ms`."""
+
+    group: bytes
+    origin: NodeId
+    reason: DropReason
+    retry_after_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One batch was applied; `outcome` holds the replies and notices, for whoever they concern on this node."""
+
+    index: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class SaveSnapshot:
+    """Write this view to disk under `meta`, in pieces, then call `snapshot_saved(meta)`."""
+
+    meta: SnapshotMeta
+    view: SnapshotView
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSnapshot:
+    """Rebuild a job store from the durable snapshot `meta`, then call `snapshot_loaded`. Nothing is applied meanwhile."""
+
+    meta: SnapshotMeta
+
+
+ReplicaEffect: TypeAlias = (
+    Send
+    | Persist
+    | Forward
+    | Refused
+    | Applied
+    | SaveSnapshot
+    | LoadSnapshot
+    | ReadReady
+    | ReadFailed
+    | RoleChanged
+    | LeaderChanged
+    | ConfigChanged
+    | Fatal
+)
+
+
+@dataclass(slots=True)
+class LogClock:
+    """Replicated milliseconds: the largest log time seen at takeover plus this leader's own monotonic time since."""
+
+    base_lt: int = 0
+    since_ms: int = 0
+    wt: int = 0
+
+    def take_over(self, lt: int, wt: int, now_ms: int) -> None:
+        self.base_lt, self.since_ms, self.wt = lt, now_ms, wt
+
+    def lt(self, now_ms: int) -> int:
+        return self.base_lt + max(0, now_ms - self.since_ms)
+
+    def stamp(self, now_ms: int, wall_ms: int) -> tuple[int, int]:
+        """(lt, wt) of a batch proposed now. Neither ever decreases: wall time is clamped, log time is monotonic."""
+        self.wt = max(self.wt, wall_ms)
+        return self.lt(now_ms), self.wt
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    bytes: bytes
+    origin: NodeId
+
+
+@dataclass(slots=True)
+class Replica:
+    """One member. All inputs return None and only add to the effects that `drain` hands out."""
+
+    config: ReplicaConfig
+    raft: Raft
+    store: JobStore
+    now_ms: int = 0
+    wall_ms: int = 0
+    clock: LogClock = field(default_factory=LogClock)
+    loading: SnapshotMeta | None = None
+    saving: SnapshotMeta | None = None
+    _effects: list[ReplicaEffect] = field(default_factory=list)
+    _groups: deque[Group] = field(default_factory=deque)
+    _groups_bytes: int = 0
+    _rounds: dict[int, list[Group]] = field(default_factory=dict)  # proposal context -> its groups
+    _round_index: dict[int, int] = field(default_factory=dict)  # proposal context -> log index
+    _next_context: int = 1
+    _postponed: deque[Entry] = field(default_factory=deque)  # entries that wait for a snapshot to load
+    _bytes_since_snapshot: int = 0
+    _snapshot_index: int = 0
+    _maintenance_context: int = 0
+    _maintenance_at_ms: int = 0
+    _packer: msgpack.Packer = field(default_factory=msgpack.Packer)
+
+    @classmethod
+    def start(
+        cls, config: ReplicaConfig, durable: DurableState, store: JobStore, now_ms: int, wall_ms: int
+    ) -> Replica:
+        """`store` is what the snapshot of `durable` held (empty when there is none)."""
+        raft = Raft(config.raft, durable, now_ms)
+        replica = cls(config, raft, store, now_ms, wall_ms)
+        replica._snapshot_index = durable.snapshot.index
+        return replica
+
+    # ------------------------------------------------------------------ inputs
+
+    def receive(self, message: Message) -> None:
+        self.raft.step(message)
+
+    def submit(self, group: bytes, origin: NodeId) -> None:
+        """A group of commands from this node's own sessions (`origin` is our id) or forwarded by a member."""
+        if self.raft.role is Role.LEADER:
+            self._queue(Group(group, origin))
+        elif origin == self.node_id and self.raft.leader not in (NOBODY, self.node_id):
+            self._effects.append(Forward(self.raft.leader, group))
+        else:
+            self._refuse(
+                Group(group, origin), DropReason.NOT_LEADER if self.raft.leader else DropReason.NO_LEADER
+            )
+
+    def read(self, context: int) -> None:
+        self.raft.read(context)
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        self.now_ms, self.wall_ms = now_ms, wall_ms
+        self.raft.tick(now_ms)
+
+    def persisted(self, seq: int) -> None:
+        self.raft.persisted(seq)
+
+    def snapshot_saved(self, meta: SnapshotMeta) -> int:
+        """The snapshot is durable: the log is trimmed, but for a tail that spares lagging members a snapshot.
+
+        Returns the first index that the disk still has to keep.
+        """
+        self.saving = None
+        keep_from = max(self.raft.first_index, meta.index + 1 - self.config.keep_entries)
+        self.raft.snapshot_made(meta, keep_from)
+        return keep_from
+
+    def snapshot_failed(self) -> None:
+        self.saving = None
+
+    def snapshot_loaded(self, store: JobStore) -> None:
+        """The state machine of the installed snapshot is ready; entries that waited for it are applied now."""
+        assert self.loading is not None
+        self.store, meta, self.loading = store, self.loading, None
+        self._snapshot_index, self._bytes_since_snapshot = meta.index, 0
+        self.raft.applied(meta.index)
+        waiting, self._postponed = tuple(self._postponed), deque()
+        self._apply(waiting)
+
+    # ------------------------------------------------------------------ output
+
+    @property
+    def node_id(self) -> NodeId:
+        return self.config.raft.node_id
+
+    @property
+    def is_leader(self) -> bool:
+        return self.raft.role is Role.LEADER
+
+    def drain(self) -> list[ReplicaEffect]:
+        """Propose what waits, and hand out everything the driver must do now, in order."""
+        self._settle()
+        while self._maintain() or self._propose():
+            self._settle()
+        self._take_snapshot()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def next_deadline(self) -> int | None:
+        """Absolute ms at which `tick` has something to do, or None."""
+        deadline = self.raft.next_deadline()
+        if not self.is_leader or self._maintenance_context:
+            return deadline
+        due_lt, due_wt = self.store.next_due()
+        waits = [
+            at - now
+            for at, now in ((due_lt, self.clock.lt(self.now_ms)), (due_wt, self.wall_ms))
+            if at is not None
+        ]
+        if not waits:
+            return deadline
+        due = max(self._maintenance_at_ms, self.now_ms + max(0, min(waits)))
+        return due if deadline is None else min(due, deadline)
+
+    # ------------------------------------------------------------------ proposing
+
+    def _queue(self, group: Group) -> None:
+        full = (
+            len(self._groups) >= self.config.pending_groups_max
+            or self._groups_bytes + len(group.bytes) > self.config.pending_bytes_max
+        )
+        if full:
+            self._refuse(group, DropReason.TOO_MUCH_UNCOMMITTED)
+            return
+        self._groups.append(group)
+        self._groups_bytes += len(group.bytes)
+
+    def _refuse(self, group: Group, reason: DropReason) -> None:
+        if group.origin != OWN_GROUPS:
+            self._effects.append(Refused(group.bytes, group.origin, reason, self.config.busy_retry_ms))
+
+    def _propose(self) -> bool:
+        """Group commit: everything that arrived while the last rounds were under way goes into the next one."""
+        if not self._groups or not self.is_leader or len(self._rounds) >= self.config.rounds_in_flight_max:
+            return False
+        batch: list[Group] = []
+        size = 0
+        while self._groups and (
+            not batch or size + len(self._groups[0].bytes) <= self.config.batch_bytes_max
+        ):
+            group = self._groups.popleft()
+            size += len(group.bytes)
+            batch.append(group)
+        self._groups_bytes -= size
+        self._propose_batch(batch)
+        return True
+
+    def _propose_batch(self, batch: list[Group]) -> int:
+        context = self._next_context
+        self._next_context += 1
+        lt, wt = self.clock.stamp(self.now_ms, self.wall_ms)
+        self._rounds[context] = batch
+        self.raft.propose([self._packer.pack((lt, wt, [group.bytes for group in batch]))], context)
+        return context
+
+    def _maintain(self) -> bool:
+        """The leader proposes what is due. One such group at a time, and only on an applied own-term state."""
+        if not self.is_leader or self._maintenance_context or self.now_ms < self._maintenance_at_ms:
+            return False
+        if len(self._rounds) >= self.config.rounds_in_flight_max or not self._has_applied_own_term():
+            return False
+        lt, wt = self.clock.stamp(self.now_ms, self.wall_ms)
+        commands = self.store.due(lt, wt)
+        if not commands:
+            return False
+        self._maintenance_at_ms = self.now_ms + self.config.maintenance_interval_ms
+        group = self._packer.pack((OWN_GROUPS, 0, [(0, command) for command in commands]))
+        self._maintenance_context = self._propose_batch([Group(group, OWN_GROUPS)])
+        return True
+
+    def _has_applied_own_term(self) -> bool:
+        return self.raft.log.term_at(self.store_index) == self.raft.term
+
+    # ------------------------------------------------------------------ Raft's effects
+
+    def _settle(self) -> None:
+        """Take over what Raft decided. Applying may make Raft decide more, so until it is quiet."""
+        while effects := self.raft.drain():
+            for effect in effects:
+                self._take(effect)
+
+    def _take(self, effect: Effect) -> None:
+        match effect:
+            case Send() | Persist() | ReadReady() | ReadFailed() | ConfigChanged() | Fatal():
+                self._effects.append(effect)
+            case Apply(entries):
+                self._apply(entries)
+            case Accepted(context, index, _):
+                self._round_index[context] = index
+            case Dropped(context, reason, _):
+                self._on_dropped(context, reason)
+            case InstallState(meta):
+                self.loading = meta
+                self._postponed.clear()
+                self._effects.append(LoadSnapshot(meta))
+            case RoleChanged():
+                self._on_role(effect)
+            case LeaderChanged():
+                self._effects.append(effect)
+            case Truncated():
+                pass  # sessions repeat what got no reply; LeaderChanged has told them
+
+    def _on_dropped(self, context: int, reason: DropReason) -> None:
+        for group in self._rounds.pop(context, []):
+            self._refuse(group, reason)
+        if context == self._maintenance_context:
+            self._maintenance_context = 0
+
+    def _on_role(self, effect: RoleChanged) -> None:
+        self._effects.append(effect)
+        waiting = list(self._groups)
+        self._groups.clear()
+        self._rounds.clear()
+        self._round_index.clear()
+        self._groups_bytes = self._maintenance_context = 0
+        for group in waiting:
+            self._refuse(group, DropReason.LEADER_CHANGED)
+        if effect.role is Role.LEADER:
+            self.clock.take_over(*self._latest_stamp(), self.now_ms)
+
+    def _latest_stamp(self) -> tuple[int, int]:
+        """(lt, wt) of the newest batch in the log, committed or not, or of the state machine when there is none."""
+        log = self.raft.log
+        for index in range(self.raft.last_index, max(self.store_index, self.raft.first_index - 1), -1):
+            (entry,) = log.entries(index, index + 1)
+            stamp = _stamp_of(entry)
+            if stamp is not None:
+                return max(stamp[0], self.store.lt), max(stamp[1], self.store.wt)
+        return self.store.lt, self.store.wt
+
+    # ------------------------------------------------------------------ applying
+
+    @property
+    def store_index(self) -> int:
+        """The last index whose effect is in the job store."""
+        return max(self.store.applied_index, self.raft.applied_index)
+
+    def _apply(self, entries: tuple[Entry, ...]) -> None:
+        if self.loading is not None:
+            self._postponed.extend(entries)
+            return
+        if not entries:
+            return
+        for entry in entries:
+            if entry.kind is EntryKind.NORMAL and entry.data:
+                self._apply_batch(entry)
+        last = entries[-1].index
+        finished = [context for context, index in self._round_index.items() if index <= last]
+        for context in finished:
+            self._rounds.pop(context, None)
+            del self._round_index[context]
+            if context == self._maintenance_context:
+                self._maintenance_context = 0
+        self.raft.applied(last)
+
+    def _apply_batch(self, entry: Entry) -> None:
+        self._bytes_since_snapshot += len(entry.data)
+        self._effects.append(Applied(entry.index, self.store.apply(entry.index, entry.data)))
+
+    def _take_snapshot(self) -> None:
+        if self.saving is not None or self.loading is not None:
+            return
+        index = self.raft.applied_index
+        due = (
+            self._bytes_since_snapshot >= self.config.snapshot_after_bytes
+            or index - self._snapshot_index >= self.config.snapshot_after_entries
+        )
+        if due:
+            self.request_snapshot()
+
+    def request_snapshot(self) -> None:
+        """Start a snapshot of what is applied now, unless one is under way or nothing is new."""
+        index = self.raft.applied_index
+        if self.saving is not None or self.loading is not None or index <= self._snapshot_index:
+            return
+        meta = SnapshotMeta(index, self.raft.log.term_at(index), self.raft.conf_state)
+        self.saving, self._snapshot_index, self._bytes_since_snapshot = meta, index, 0
+        self._effects.append(SaveSnapshot(meta, self.store.snapshot()))
+
+
+def _stamp_of(entry: Entry) -> tuple[int, int] | None:
+    if entry.kind is not EntryKind.NORMAL or not entry.data:
+        return None
+    batch: Any = msgpack.unpackb(entry.data)
+    return int(batch[0]), int(batch[1])

@@ -1,0 +1,84 @@
+"""How entries, messages, configurations and progress look in a transcript: etcd's notation, written and read.
+
+Pure text. What happens in a transcript is decided in `transcript`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from quorker.core.raft.confchange import ChangeKind, ChangeStep, Configuration
+from quorker.core.raft.messages import NodeId
+from quorker.core.raft.progress import Progress, ProgressState
+from quorker.sim.transcript_parser import TranscriptError
+
+STEP_LETTERS: Final = {
+    ChangeKind.ADD_VOTER: "v",
+    ChangeKind.ADD_LEARNER: "l",
+    ChangeKind.REMOVE: "r",
+    ChangeKind.UPDATE: "u",
+}
+STEP_KINDS: Final = {letter: kind for kind, letter in STEP_LETTERS.items()}
+PROGRESS_STATES: Final = {
+    ProgressState.PROBE: "StateProbe",
+    ProgressState.REPLICATE: "StateReplicate",
+    ProgressState.SNAPSHOT: "StateSnapshot",
+}
+
+
+def parse_steps(text: str) -> tuple[ChangeStep, ...]:
+    """`v1 l2 r3 u4`: make 1 a voter, 2 a learner, remove 3, update 4."""
+    return tuple(_parse_step(word) for word in text.split())
+
+
+def _parse_step(word: str) -> ChangeStep:
+    kind, number = STEP_KINDS.get(word[0]), word[1:]
+    if kind is None or not number.isdecimal():
+        raise TranscriptError(f"not a configuration step: {word}")
+    return ChangeStep(kind, int(number))
+
+
+def format_steps(steps: Sequence[ChangeStep]) -> str:
+    """The inverse of `parse_steps`."""
+    return " ".join(f"{STEP_LETTERS[step.kind]}{step.node_id}" for step in steps)
+
+
+def format_configuration(config: Configuration) -> str:
+    """`voters=(1 2 3)&&(1 2) learners=(4) learners_next=(5) autoleave`, without what is empty."""
+    voters = _format_ids(config.voters.incoming)
+    parts = [
+        f"voters={voters}&&{_format_ids(config.voters.outgoing)}" if config.is_joint else f"voters={voters}"
+    ]
+    if config.learners:
+        parts.append(f"learners={_format_ids(config.learners)}")
+    if config.learners_next:
+        parts.append(f"learners_next={_format_ids(config.learners_next)}")
+    if config.auto_leave:
+        parts.append("autoleave")
+    return " ".join(parts)
+
+
+def _format_ids(ids: Iterable[NodeId]) -> str:
+    return "(" + " ".join(f"{node_id:x}" for node_id in ids) + ")"
+
+
+def format_progress(known: Progress) -> str:
+    """`StateProbe match=0 next=1`, then what is unusual about this follower."""
+    parts = [PROGRESS_STATES[known.state], f"match={known.match_index}", f"next={known.next_index}"]
+    if known.is_learner:
+        parts.append("learner")
+    if known.is_paused:
+        parts.append("paused")
+    if known.pending_snapshot:
+        parts.append(f"pendingSnap={known.pending_snapshot}")
+    if not known.recent_active:
+        parts.append("inactive")
+    if waiting := len(known.inflight):
+        parts.append(f"inflight={waiting}" + ("[full]" if known.inflight.is_full else ""))
+    return " ".join(parts)
+
+
+def format_progress_map(progress: Mapping[NodeId, Progress]) -> str:
+    """One line per follower, by id."""
+    return "".join(f"{node_id}: {format_progress(progress[node_id])}\n" for node_id in sorted(progress))

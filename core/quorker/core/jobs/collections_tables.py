@@ -1,0 +1,347 @@
+"""The keyed tables that extensions use: sorted sets, lists, hashes and counters, each key with an optional expiry.
+
+Every change is total: once its arguments are of the right type it cannot fail. Expiry instants are log time (ms); a key
+past its instant stays readable until an expiry command removes it. Rows are shared with frozen copies and copied before
+they change. Commands, replies and time keeping must not live here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final, Generic, TypeVar
+
+from quorker.core.jobs.collections_ordered import ExpiryIndex, OrderedRows
+
+COUNTER_MAX: Final = 2**63 - 1
+COUNTER_MIN: Final = -(2**63)
+
+KIND_SET: Final = 0
+KIND_LIST: Final = 1
+KIND_HASH: Final = 2
+KIND_COUNTER: Final = 3
+KIND_SERVER: Final = 4
+
+
+class SetRow:
+    """Scores by value, and (score, value) in order."""
+
+    __slots__ = ("order", "scores", "version")
+
+    def __init__(
+        self,
+        version: int,
+        scores: dict[str, float] | None = None,
+        order: OrderedRows[tuple[float, str]] | None = None,
+    ) -> None:
+        self.version = version
+        self.scores: dict[str, float] = {} if scores is None else scores
+        self.order: OrderedRows[tuple[float, str]] = OrderedRows() if order is None else order
+
+    def copy(self, version: int) -> SetRow:
+        return SetRow(version, self.scores.copy(), self.order.copy())
+
+
+class ListRow:
+    """Items with the *oldest* first, so that a prepend of the newest-first view is an append."""
+
+    __slots__ = ("items", "version")
+
+    def __init__(self, version: int, items: list[str] | None = None) -> None:
+        self.version = version
+        self.items: list[str] = [] if items is None else items
+
+    def copy(self, version: int) -> ListRow:
+        return ListRow(version, self.items[:])
+
+
+class HashRow:
+    """Values by field; a value may be None."""
+
+    __slots__ = ("fields", "version")
+
+    def __init__(self, version: int, fields: dict[str, str | None] | None = None) -> None:
+        self.version = version
+        self.fields: dict[str, str | None] = {} if fields is None else fields
+
+    def copy(self, version: int) -> HashRow:
+        return HashRow(version, self.fields.copy())
+
+
+RowT = TypeVar("RowT", SetRow, ListRow, HashRow)
+
+
+class KeyedTable(Generic[RowT]):
+    """Rows by key; a frozen copy shares them until they change."""
+
+    kind: int
+    __slots__ = ("_expiry", "_rows", "_version")
+
+    def __init__(self, expiry: ExpiryIndex) -> None:
+        self._rows: dict[str, RowT] = {}
+        self._expiry = expiry
+        self._version = 0
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rows
+
+    def freeze(self) -> dict[str, RowT]:
+        """An instant copy; its rows never change. Iterate it by sorted key."""
+        self._version += 1
+        return self._rows.copy()
+
+    def drop(self, key: str) -> bool:
+        """Delete a key with its expiry; False when there was none."""
+        self._expiry.clear(self.kind, key)
+        return self._rows.pop(key, None) is not None
+
+    def expire(self, key: str, at_lt: int) -> bool:
+        """Let a key end at `at_lt` (ms); False, and no effect, when there is no such key."""
+        if key not in self._rows:
+            return False
+        self._expiry.set(self.kind, key, at_lt)
+        return True
+
+    def persist(self, key: str) -> bool:
+        """Let a key live on; False when there is no such key."""
+        self._expiry.clear(self.kind, key)
+        return key in self._rows
+
+    def expires_at(self, key: str) -> int | None:
+        return self._expiry.get(self.kind, key)
+
+    def load(self, key: str, row: RowT, expires_lt: int | None) -> None:
+        """Put back a row from a snapshot."""
+        row.version = self._version
+        self._rows[key] = row
+        if expires_lt is not None:
+            self._expiry.set(self.kind, key, expires_lt)
+
+    def _writable(self, key: str, row: RowT) -> RowT:
+        if row.version == self._version:
+            return row
+        copy = self._rows[key] = row.copy(self._version)
+        return copy
+
+
+class Sets(KeyedTable[SetRow]):
+    """Values with a double score; order is score, then value by code point. NaN is refused at decode."""
+
+    kind = KIND_SET
+    __slots__ = ()
+
+    def add(self, key: str, value: str, score: float) -> bool:
+        """Insert, or move to a new score; True when the value is new."""
+        row = self._open(key)
+        old = row.scores.get(value)
+        if old is not None:
+            if old == score:
+                return False
+            row.order.remove((old, value))
+        score = score + 0.0  # -0.0 and an integer become one canonical double
+        row.scores[value] = score
+        row.order.add((score, value))
+        return old is None
+
+    def add_range(self, key: str, values: Sequence[str]) -> int:
+        """Every value at score 0, also those that had another; returns how many are new."""
+        return sum(self.add(key, value, 0.0) for value in values)
+
+    def remove(self, key: str, value: str) -> bool:
+        """Take a value out; the last one takes its key and expiry along."""
+        found = self._rows.get(key)
+        if found is None or value not in found.scores:
+            return False
+        row = self._writable(key, found)
+        row.order.remove((row.scores.pop(value), value))
+        if not row.scores:
+            self.drop(key)
+        return True
+
+    def size(self, key: str) -> int:
+        row = self._rows.get(key)
+        return len(row.scores) if row else 0
+
+    def contains(self, key: str, value: str) -> bool:
+        row = self._rows.get(key)
+        return row is not None and value in row.scores
+
+    def score(self, key: str, value: str) -> float | None:
+        row = self._rows.get(key)
+        return row.scores.get(value) if row else None
+
+    def count(self, keys: Iterable[str], limit: int) -> int:
+        """Sum of the sizes, never above `limit`."""
+        total = 0
+        for key in keys:
+            total += self.size(key)
+            if total >= limit:
+                return limit
+        return total
+
+    def page(self, key: str, start: int, stop: int) -> list[tuple[float, str]]:
+        """(score, value) of rank `start` (inclusive) to `stop` (exclusive), in order."""
+        row = self._rows.get(key)
+        return row.order.page(start, stop) if row else []
+
+    def lowest(self, key: str, low: float, high: float, limit: int) -> list[str]:
+        """Up to `limit` values with a score in [low, high], in order. Costs what it returns."""
+        row = self._rows.get(key)
+        if row is None:
+            return []
+        found: list[str] = []
+        for score, value in islice(row.order.since((low, "")), limit):
+            if score > high:
+                break
+            found.append(value)
+        return found
+
+    def _open(self, key: str) -> SetRow:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = SetRow(self._version)
+        return self._writable(key, row)
+
+
+class Lists(KeyedTable[ListRow]):
+    """Values with the newest first; duplicates are kept."""
+
+    kind = KIND_LIST
+    __slots__ = ()
+
+    def prepend(self, key: str, value: str) -> int:
+        """Insert as the newest, in constant time; returns the new length."""
+        row = self._open(key)
+        row.items.append(value)
+        return len(row.items)
+
+    def remove(self, key: str, value: str) -> int:
+        """Take out all occurrences; returns how many."""
+        found = self._rows.get(key)
+        return 0 if found is None else self._keep(key, [item for item in found.items if item != value])
+
+    def trim(self, key: str, start: int, end: int) -> int:
+        """Keep ranks `start` to `end` (both inclusive, negative start = 0) of the newest first; returns how many went."""
+        found = self._rows.get(key)
+        if found is None:
+            return 0
+        low, high = _oldest_first(len(found.items), max(start, 0), end + 1)
+        return self._keep(key, found.items[low:high])
+
+    def size(self, key: str) -> int:
+        row = self._rows.get(key)
+        return len(row.items) if row else 0
+
+    def page(self, key: str, start: int, stop: int) -> list[str]:
+        """Ranks `start` (inclusive, >= 0) to `stop` (exclusive), newest first."""
+        row = self._rows.get(key)
+        if row is None:
+            return []
+        low, high = _oldest_first(len(row.items), start, stop)
+        return row.items[low:high][::-1]
+
+    def _open(self, key: str) -> ListRow:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = ListRow(self._version)
+        return self._writable(key, row)
+
+    def _keep(self, key: str, items: list[str]) -> int:
+        removed = len(self._rows[key].items) - len(items)
+        if not items:
+            self.drop(key)
+        elif removed:
+            self._rows[key] = ListRow(self._version, items)
+        return removed
+
+
+class Hashes(KeyedTable[HashRow]):
+    """Fields with a nullable value."""
+
+    kind = KIND_HASH
+    __slots__ = ()
+
+    def merge(self, key: str, pairs: Mapping[str, str | None]) -> int:
+        """Upsert fields; no pairs make no key. Returns how many fields are new."""
+        if not pairs:
+            return 0
+        row = self._open(key)
+        before = len(row.fields)
+        row.fields.update(pairs)
+        return len(row.fields) - before
+
+    def size(self, key: str) -> int:
+        row = self._rows.get(key)
+        return len(row.fields) if row else 0
+
+    def field(self, key: str, field: str) -> str | None:
+        row = self._rows.get(key)
+        return row.fields.get(field) if row else None
+
+    def entries(self, key: str) -> dict[str, str | None] | None:
+        """Fields in order of name; None when there is no such key."""
+        row = self._rows.get(key)
+        return dict(sorted(row.fields.items())) if row else None
+
+    def _open(self, key: str) -> HashRow:
+        row = self._rows.get(key)
+        if row is None:
+            row = self._rows[key] = HashRow(self._version)
+        return self._writable(key, row)
+
+
+class Counters:
+    """64-bit sums that stop at their bounds instead of wrapping."""
+
+    kind: Final = KIND_COUNTER
+    __slots__ = ("_expiry", "_values")
+
+    def __init__(self, expiry: ExpiryIndex) -> None:
+        self._values: dict[str, int] = {}
+        self._expiry = expiry
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def add(self, key: str, delta: int, expires_lt: int | None = None) -> int:
+        """Add within COUNTER_MIN..COUNTER_MAX; the expiry only moves later. Returns the new value.
+
+        At 0 a counter without expiry is gone. A key that got an expiry once keeps one (both kinds of increments mixed).
+        """
+        value = min(max(self._values.get(key, 0) + delta, COUNTER_MIN), COUNTER_MAX)
+        current = self._expiry.get(KIND_COUNTER, key)
+        if expires_lt is not None and (current is None or expires_lt > current):
+            self._expiry.set(KIND_COUNTER, key, expires_lt)
+            current = expires_lt
+        if value == 0 and current is None:
+            self._values.pop(key, None)
+        else:
+            self._values[key] = value
+        return value
+
+    def value(self, key: str) -> int:
+        return self._values.get(key, 0)
+
+    def expires_at(self, key: str) -> int | None:
+        return self._expiry.get(KIND_COUNTER, key)
+
+    def drop(self, key: str) -> bool:
+        self._expiry.clear(KIND_COUNTER, key)
+        return self._values.pop(key, None) is not None
+
+    def load(self, key: str, value: int, expires_lt: int | None) -> None:
+        self._values[key] = value
+        if expires_lt is not None:
+            self._expiry.set(KIND_COUNTER, key, expires_lt)
+
+    def freeze(self) -> dict[str, int]:
+        return self._values.copy()
+
+
+def _oldest_first(size: int, start: int, stop: int) -> tuple[int, int]:
+    """A half-open range of the newest-first view as one of the oldest-first list, clamped to it."""
+    start, stop = min(start, size), min(max(stop, 0), size)
+    return size - stop, max(size - start, size - stop)

@@ -1,0 +1,216 @@
+"""The bounds of everything that may stand in a command, as checks that take one wire value and return it checked.
+
+A check raises `BadCommand` and nothing else, whatever it is given. Only shapes and limits live here; which field
+has which check stands in `commands.py`, and whether a command makes sense now is decided by the state machine.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from math import isnan
+from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
+
+T = TypeVar("T")
+Check: TypeAlias = Callable[[Any], T]
+Pairs: TypeAlias = tuple[tuple[str, str | None], ...]
+
+INT64_MAX: Final = 2**63 - 1
+DURATION_MAX: Final = 2**40  # ms: 34 years
+INSTANT_MAX: Final = 2**52  # ms: what lt and wt may reach; with a duration added it still fits 64 bits
+SEQUENCE_MAX: Final = 2**62
+TASK_CHARS_MAX: Final = 200
+QUEUE_CHARS_MAX: Final = 64
+ARGS_BYTES_MAX: Final = 256 * 1024
+RESULT_BYTES_MAX: Final = 64 * 1024
+ERROR_TYPE_CHARS_MAX: Final = 200
+MESSAGE_CHARS_MAX: Final = 4096
+TRACE_CHARS_MAX: Final = 16 * 1024
+KEY_CHARS_MAX: Final = 512
+VALUE_CHARS_MAX: Final = 256 * 1024
+REASON_CHARS_MAX: Final = 1024
+NAME_CHARS_MAX: Final = 200
+PRIORITY_MAX: Final = 100
+JOBS_PER_COMMAND_MAX: Final = 1000
+FETCH_MAX: Final = 1000
+QUEUES_PER_COMMAND_MAX: Final = 64
+VALUES_PER_COMMAND_MAX: Final = 10_000
+PAIRS_MAX: Final = 256
+HEADERS_MAX: Final = 32
+TAGS_MAX: Final = 16
+RETRIES_MAX: Final = 1000
+SESSION_SLOTS_MAX: Final = 1024
+
+
+class BadCommand(ValueError):
+    """The wire form is not a command, or a value in it is out of bounds. `reason` says which and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def refuse(what: str, why: str) -> NoReturn:
+    raise BadCommand(f"{what}: {why}")
+
+
+def whole(what: str, low: int, high: int) -> Check[int]:
+    """An int (never a bool) within low..high, both included."""
+
+    def check(value: Any) -> int:
+        if type(value) is not int or not low <= value <= high:
+            refuse(what, f"must be a whole number from {low} to {high}")
+        return value
+
+    return check
+
+
+def flag(what: str) -> Check[bool]:
+    def check(value: Any) -> bool:
+        if type(value) is not bool:
+            refuse(what, "must be true or false")
+        return value
+
+    return check
+
+
+def real(what: str) -> Check[float]:
+    """A finite or infinite double; NaN has no place in an order and is refused. -0.0 becomes 0.0."""
+
+    def check(value: Any) -> float:
+        if type(value) is int and -(2**53) <= value <= 2**53:
+            return float(value)
+        if type(value) is not float or isnan(value):
+            refuse(what, "must be a number, and not NaN")
+        return value + 0.0
+
+    return check
+
+
+def text(what: str, low: int, high: int) -> Check[str]:
+    """A string of low..high characters that can be encoded (no lone surrogates)."""
+
+    def check(value: Any) -> str:
+        if type(value) is not str or not low <= len(value) <= high:
+            refuse(what, f"must be text of {low} to {high} characters")
+        if not value.isascii():
+            encodable(what, value)
+        return value
+
+    return check
+
+
+def encodable(what: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        refuse(what, "has a lone surrogate")
+
+
+def matching(what: str, pattern: str, high: int, low: int = 1) -> Check[str]:
+    """Text of low..high characters out of one character class, for instance `[a-z0-9_-]`."""
+    matches = re.compile(f"{pattern}{{{low},{high}}}").fullmatch
+
+    def check(value: Any) -> str:
+        if type(value) is not str or matches(value) is None:
+            refuse(what, f"must be {low} to {high} characters of {pattern}")
+        return value
+
+    return check
+
+
+def binary(what: str, high: int) -> Check[bytes]:
+    def check(value: Any) -> bytes:
+        if type(value) is not bytes or len(value) > high:
+            refuse(what, f"must be at most {high} bytes")
+        return value
+
+    return check
+
+
+def maybe(check_value: Check[T]) -> Check[T | None]:
+    """None, or what `check_value` accepts."""
+
+    def check(value: Any) -> T | None:
+        return None if value is None else check_value(value)
+
+    return check
+
+
+def array(what: str, value: Any) -> Sequence[Any]:
+    if type(value) is not list and type(value) is not tuple:
+        refuse(what, "must be an array")
+    return cast("Sequence[Any]", value)
+
+
+def many(what: str, check_item: Check[T], low: int, high: int) -> Check[tuple[T, ...]]:
+    """An array of low..high items, each of which passes `check_item`."""
+
+    def check(value: Any) -> tuple[T, ...]:
+        items = array(what, value)
+        if not low <= len(items) <= high:
+            refuse(what, f"must have {low} to {high} items")
+        return tuple([check_item(item) for item in items])
+
+    return check
+
+
+def pair(what: str, check_name: Check[str], check_value: Check[T]) -> Check[tuple[str, T]]:
+    def check(value: Any) -> tuple[str, T]:
+        items = array(what, value)
+        if len(items) != 2:
+            refuse(what, "must be pairs of name and value")
+        return check_name(items[0]), check_value(items[1])
+
+    return check
+
+
+ON: TypeAlias = Literal["success", "failure", "any", "deleted"]
+ON_EXCEED: TypeAlias = Literal["fail", "delete"]
+
+
+def condition(value: Any) -> ON:
+    if value in ("success", "failure", "any", "deleted") and type(value) is str:
+        return value  # type: ignore[return-value]  # narrowed by the line above, which mypy cannot see
+    refuse("on", "must be success, failure, any or deleted")
+
+
+def on_exceed(value: Any) -> ON_EXCEED:
+    if value in ("fail", "delete") and type(value) is str:
+        return value  # type: ignore[return-value]  # as above
+    refuse("on_exceed", "must be fail or delete")
+
+
+DURATION: Final = whole("duration", 0, DURATION_MAX)
+INSTANT: Final = whole("instant", 0, INSTANT_MAX)
+TOKEN: Final = whole("token", 0, INT64_MAX)
+TASK: Final = matching("task name", "[A-Za-z0-9_.:-]", TASK_CHARS_MAX)
+QUEUE: Final = matching("queue name", "[a-z0-9_-]", QUEUE_CHARS_MAX)
+JOB_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64)
+MAYBE_JOB_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64, low=0)
+PARENT_ID: Final = matching("parent id", "[A-Za-z0-9_#-]", 64, low=0)
+ARGS: Final = binary("args", ARGS_BYTES_MAX)
+RESULT: Final = binary("result", RESULT_BYTES_MAX)
+KEY: Final = text("key", 1, KEY_CHARS_MAX)
+MEMBER: Final = text("value", 0, VALUE_CHARS_MAX)
+MAYBE_MEMBER: Final = maybe(MEMBER)
+NAME: Final = text("name", 1, NAME_CHARS_MAX)
+REASON: Final = text("reason", 0, REASON_CHARS_MAX)
+STATE: Final = text("state name", 1, 64)
+QUEUES: Final = many("queues", QUEUE, 0, QUEUES_PER_COMMAND_MAX)
+SOME_QUEUES: Final = many("queues", QUEUE, 1, QUEUES_PER_COMMAND_MAX)
+STATES: Final = many("states", text("state name", 0, 64), 0, 16)
+PAIRS: Final = many("pairs", pair("pairs", NAME, MAYBE_MEMBER), 0, PAIRS_MAX)
+FIELDS: Final = many(
+    "fields", pair("fields", text("field", 0, KEY_CHARS_MAX), MAYBE_MEMBER), 0, VALUES_PER_COMMAND_MAX
+)
+MEMBERS: Final = many("values", MEMBER, 0, VALUES_PER_COMMAND_MAX)
+HEADERS: Final = many(
+    "headers", pair("headers", text("header", 1, 100), text("header", 0, 1000)), 0, HEADERS_MAX
+)
+TAGS: Final = many("tags", text("tag", 1, 64), 0, TAGS_MAX)
+
+
+def checked(check: Check[Any]) -> Mapping[str, Any]:
+    """The metadata of a dataclass field that comes from the wire: `wire_form.from_wire` runs the check."""
+    return {"check": check}

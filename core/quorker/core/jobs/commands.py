@@ -1,0 +1,429 @@
+"""Everything that can be asked of the job store, as a closed union of frozen records with a number each.
+
+The wire form is `[OP, *fields]`, fields in the order of the record; trailing fields that equal their default are left
+out, so that fields can be added later. `decode` is the only way in and lets nothing out of bounds pass: the state
+machine relies on it. Contract operations keep the numbers 1 to 34 of the storage contract, compound ones start at 64
+(84 to 95 are kept for recurring jobs, batches of jobs and concurrency limits). What a command does must not live here.
+
+Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final, TypeAlias, cast, get_args
+
+from quorker.core.jobs import bounds
+from quorker.core.jobs.bounds import BadCommand, checked
+from quorker.core.jobs.contract_commands import (
+    AckFetched,
+    AddJobState,
+    AddRangeToSet,
+    AddToQueue,
+    AddToSet,
+    AnnounceServer,
+    CollectionCommand,
+    ContractCommand,
+    CreateJob,
+    ExpireHash,
+    ExpireJob,
+    ExpireList,
+    ExpireSet,
+    FetchNext,
+    HashFieldIs,
+    Heartbeat,
+    IncrementCounter,
+    InsertToList,
+    JobCommand,
+    JobInState,
+    JobMissing,
+    LeaseHeld,
+    LockHeld,
+    Maintain,
+    PersistHash,
+    PersistJob,
+    PersistList,
+    PersistSet,
+    Precondition,
+    RemoveFromList,
+    RemoveFromSet,
+    RemoveHash,
+    RemoveServer,
+    RemoveSet,
+    RemoveTimedOutServers,
+    RenewFetched,
+    RequeueFetched,
+    SetHolds,
+    SetJobParameter,
+    SetJobState,
+    SetRangeInHash,
+    TrimList,
+    TryLock,
+    Unlock,
+)
+from quorker.core.jobs.new_job import (
+    Headers,
+    JobGrant,
+    NewJob,
+    RetryPolicy,
+    grant_from_wire,
+    grant_to_wire,
+    new_job_from_wire,
+)
+from quorker.core.jobs.wire_form import Wire, from_wire, to_wire
+
+__all__ = [
+    "COMMAND_TYPES",
+    "AckFetched",
+    "AcquireLock",
+    "AddJobState",
+    "AddRangeToSet",
+    "AddToQueue",
+    "AddToSet",
+    "AnnounceServer",
+    "BadCommand",
+    "Batch",
+    "CloseSession",
+    "CollectionCommand",
+    "Command",
+    "CompleteJob",
+    "CompoundCommand",
+    "ContractCommand",
+    "CreateJob",
+    "DeleteJob",
+    "EnqueueJobs",
+    "ExpireHash",
+    "ExpireJob",
+    "ExpireList",
+    "ExpireRecords",
+    "ExpireSessions",
+    "ExpireSet",
+    "FailJob",
+    "FetchJobs",
+    "FetchNext",
+    "HashFieldIs",
+    "Headers",
+    "Heartbeat",
+    "IncrementCounter",
+    "InsertToList",
+    "JobCommand",
+    "JobGrant",
+    "JobInState",
+    "JobMissing",
+    "KeepAlive",
+    "LeaseHeld",
+    "LockHeld",
+    "Maintain",
+    "NewJob",
+    "OpenSession",
+    "PersistHash",
+    "PersistJob",
+    "PersistList",
+    "PersistSet",
+    "Precondition",
+    "ReleaseDue",
+    "ReleaseJob",
+    "ReleaseLock",
+    "RemoveFromList",
+    "RemoveFromSet",
+    "RemoveHash",
+    "RemoveServer",
+    "RemoveSet",
+    "RemoveTimedOutServers",
+    "RenewFetched",
+    "RequeueFetched",
+    "RequeueJob",
+    "RescheduleJob",
+    "RetryPolicy",
+    "SetHolds",
+    "SetJobParameter",
+    "SetJobState",
+    "SetLimits",
+    "SetQueuePaused",
+    "SetRangeInHash",
+    "Subscribe",
+    "TrimList",
+    "TryLock",
+    "Unlock",
+    "Wire",
+    "decode",
+    "encode",
+    "grant_from_wire",
+    "grant_to_wire",
+]
+
+_DURATION = checked(bounds.DURATION)
+_TOKEN = checked(bounds.TOKEN)
+_QUEUE = checked(bounds.QUEUE)
+_QUEUES = checked(bounds.QUEUES)
+_SOME_QUEUES = checked(bounds.SOME_QUEUES)
+_JOB_ID = checked(bounds.JOB_ID)
+_KEY = checked(bounds.KEY)
+_NAME = checked(bounds.NAME)
+_REASON = checked(bounds.REASON)
+_STATES = checked(bounds.STATES)
+_FLAG = checked(bounds.flag("flag"))
+_SLOTS = checked(bounds.whole("slots", 0, bounds.SESSION_SLOTS_MAX))
+
+SESSION_TTL_MIN_MS: Final = 1000
+SESSION_TTL_MAX_MS: Final = 24 * 3600 * 1000
+
+_BY_KIND: Final[dict[int, type[Any]]] = {each.KIND: each for each in get_args(Precondition)}
+_IN_BATCH: Final[dict[int, type[Any]]] = {
+    each.OP: each for each in (*get_args(JobCommand), *get_args(CollectionCommand)) if each is not Maintain
+}
+
+
+def _numbered(what: str, wire: Any, known: Mapping[int, type[Any]]) -> Any:
+    items = bounds.array(what, wire)
+    number = items[0] if items else None
+    found = known.get(number) if type(number) is int else None
+    if found is None:
+        bounds.refuse(what, "its number is not known here")
+    return from_wire(found, items[1:])
+
+
+def _precondition(wire: Any) -> Precondition:
+    return cast("Precondition", _numbered("precondition", wire, _BY_KIND))
+
+
+def _contract_op(wire: Any) -> ContractCommand:
+    return cast("ContractCommand", _numbered("operation of a batch", wire, _IN_BATCH))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Value: the session id. Sent in session 0 with a random sequence, which makes a retry find the same session.
+
+    `replaces`: older sessions of this name belong to a process that is gone; they end now, their jobs were lost.
+    """
+
+    OP: ClassVar[int] = 64
+    name: str = field(metadata=_NAME)
+    ttl_ms: int = field(metadata=checked(bounds.whole("ttl", SESSION_TTL_MIN_MS, SESSION_TTL_MAX_MS)))
+    replaces: bool = field(default=False, metadata=_FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """End the own session: its jobs go back to the head of their queues, its locks to the next waiter."""
+
+    OP: ClassVar[int] = 65
+
+
+@dataclass(frozen=True, slots=True)
+class KeepAlive:
+    OP: ClassVar[int] = 66
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireSessions:
+    """End those of the sessions that are past their time. Value: how many ended."""
+
+    OP: ClassVar[int] = 67
+    session_ids: tuple[int, ...] = field(metadata=checked(bounds.many("sessions", bounds.TOKEN, 0, 1000)))
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Declare what this session takes: up to `slots` jobs at a time from these queues, the first most urgent."""
+
+    OP: ClassVar[int] = 68
+    queues: tuple[str, ...] = field(metadata=_QUEUES)
+    slots: int = field(metadata=_SLOTS)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchJobs:
+    """Take up to `limit` jobs now. Value: a tuple of grants in the wire form of `grant_to_wire`."""
+
+    OP: ClassVar[int] = 69
+    queues: tuple[str, ...] = field(metadata=_SOME_QUEUES)
+    limit: int = field(metadata=checked(bounds.whole("limit", 1, bounds.FETCH_MAX)))
+
+
+@dataclass(frozen=True, slots=True)
+class EnqueueJobs:
+    """Make jobs, all or none. Value: their ids, in order."""
+
+    OP: ClassVar[int] = 70
+    jobs: tuple[NewJob, ...] = field(
+        metadata=checked(bounds.many("jobs", new_job_from_wire, 1, bounds.JOBS_PER_COMMAND_MAX))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CompleteJob:
+    OP: ClassVar[int] = 71
+    job_id: str = field(metadata=_JOB_ID)
+    token: int = field(metadata=_TOKEN)
+    result: bytes = field(default=b"", metadata=checked(bounds.RESULT))
+
+
+@dataclass(frozen=True, slots=True)
+class FailJob:
+    """Report a failure; the job's policy decides what follows. Value: the name of the new state.
+
+    `final`: the error is of a kind that must not be retried.
+    """
+
+    OP: ClassVar[int] = 72
+    job_id: str = field(metadata=_JOB_ID)
+    token: int = field(metadata=_TOKEN)
+    error_type: str = field(metadata=checked(bounds.text("error type", 0, bounds.ERROR_TYPE_CHARS_MAX)))
+    message: str = field(metadata=checked(bounds.text("error message", 0, bounds.MESSAGE_CHARS_MAX)))
+    trace: str = field(metadata=checked(bounds.text("trace", 0, bounds.TRACE_CHARS_MAX)))
+    final: bool = field(default=False, metadata=_FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseJob:
+    """Give the job back to the head of its queue; no attempt is spent."""
+
+    OP: ClassVar[int] = 73
+    job_id: str = field(metadata=_JOB_ID)
+    token: int = field(metadata=_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteJob:
+    """Value: did it change. `expected_states`: refuse in any other state; empty means any."""
+
+    OP: ClassVar[int] = 74
+    job_id: str = field(metadata=_JOB_ID)
+    expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueJob:
+    """Put the job at the tail of its queue with all attempts before it. Value: did it change."""
+
+    OP: ClassVar[int] = 75
+    job_id: str = field(metadata=_JOB_ID)
+    expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class RescheduleJob:
+    """Run it not before `at_wt`, or after `delay_ms` when that is None. Value: did it change."""
+
+    OP: ClassVar[int] = 76
+    job_id: str = field(metadata=_JOB_ID)
+    at_wt: int | None = field(default=None, metadata=checked(bounds.maybe(bounds.INSTANT)))
+    delay_ms: int = field(default=0, metadata=_DURATION)
+    expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class AcquireLock:
+    """Take a lock, or a place in the line for it. Value: ("granted", token) or ("waiting", ticket).
+
+    `ttl_ms`: how long it is held at most, whatever happens to the session; 0 binds it to the session. A granted waiter
+    gets a "lock" notice (resource, token, ticket). A lock is never re-entrant.
+    """
+
+    OP: ClassVar[int] = 77
+    resource: str = field(metadata=_KEY)
+    ttl_ms: int = field(default=0, metadata=_DURATION)
+    wait: bool = field(default=False, metadata=_FLAG)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseLock:
+    """Release by token; or leave the line by ticket, and release if the ticket was granted meanwhile."""
+
+    OP: ClassVar[int] = 78
+    resource: str = field(metadata=_KEY)
+    token: int = field(metadata=_TOKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseDue:
+    """Enqueue scheduled jobs that are due, go on with continuations left over; in pieces. Value: how many."""
+
+    OP: ClassVar[int] = 79
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireRecords:
+    """Evict jobs, unique keys, collections and locks past their time; in pieces. Value: how many."""
+
+    OP: ClassVar[int] = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Contract operations (not `Maintain`), all or none. Value: the value of each.
+
+    A precondition that fails refuses the batch with `precondition_failed` and its position (from 0).
+    """
+
+    OP: ClassVar[int] = 81
+    preconditions: tuple[Precondition, ...] = field(
+        metadata=checked(bounds.many("preconditions", _precondition, 0, 256))
+    )
+    ops: tuple[ContractCommand, ...] = field(
+        metadata=checked(bounds.many("operations", _contract_op, 0, 1000))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SetQueuePaused:
+    """While paused, nothing is taken from the queue; running jobs go on."""
+
+    OP: ClassVar[int] = 82
+    queue: str = field(metadata=_QUEUE)
+    paused: bool = field(metadata=_FLAG)
+    reason: str = field(default="", metadata=_REASON)
+    author: str = field(default="", metadata=checked(bounds.text("author", 0, bounds.NAME_CHARS_MAX)))
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimits:
+    """Replace the limits of the store, in the order of `limits.Limits`; they are part of the replicated state."""
+
+    OP: ClassVar[int] = 83
+    values: tuple[int, ...] = field(metadata=checked(bounds.many("limits", bounds.TOKEN, 1, 64)))
+
+
+CompoundCommand: TypeAlias = (
+    OpenSession
+    | CloseSession
+    | KeepAlive
+    | ExpireSessions
+    | Subscribe
+    | FetchJobs
+    | EnqueueJobs
+    | CompleteJob
+    | FailJob
+    | ReleaseJob
+    | DeleteJob
+    | RequeueJob
+    | RescheduleJob
+    | AcquireLock
+    | ReleaseLock
+    | ReleaseDue
+    | ExpireRecords
+    | Batch
+    | SetQueuePaused
+    | SetLimits
+)
+Command: TypeAlias = ContractCommand | CompoundCommand
+
+COMMAND_TYPES: Final[tuple[type[Any], ...]] = (
+    *get_args(JobCommand),
+    *get_args(CollectionCommand),
+    *get_args(CompoundCommand),
+)
+_BY_OP: Final[dict[int, type[Any]]] = {each.OP: each for each in COMMAND_TYPES}
+
+
+def encode(command: Command) -> Wire:
+    """The wire form of a command: `[OP, *fields]` of plain values that msgpack can pack."""
+    return [command.OP, *to_wire(command)]
+
+
+def decode(wire: Any) -> Command:
+    """The command of a wire form. Raises `BadCommand` with the reason, and nothing else, for any other value."""
+    return cast("Command", _numbered("command", wire, _BY_OP))

@@ -1,0 +1,88 @@
+"""Who may connect as which member: the identities that this node knows, and the mistakes it recognises.
+
+Wrong cluster and wrong node are judged in the handshake itself; here stands what needs memory. The last directory and
+incarnation of each member are remembered, so that a second process with the same id, a replaced directory, a copied one
+and one that was rolled back are told apart from a member that merely restarted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from quorker.core.raft.messages import NodeId
+from quorker.core.wire.handshake import Hello, Party, Reason, Refusal
+from quorker.core.wire.requests import Role
+
+
+def _ignore(_: str) -> None:
+    """Nobody listens for alarms."""
+
+
+class Roster:
+    """The members as this node sees them. `members` None: this node has not been told yet, any id may connect."""
+
+    def __init__(
+        self, local: Party, members: Iterable[NodeId] | None, on_alarm: Callable[[str], None] = _ignore
+    ) -> None:
+        """`on_alarm(text)` is called for each mistake that an operator has to look at."""
+        self.local = local
+        self._members = None if members is None else sorted(members)
+        self._seen: dict[NodeId, Party] = {}
+        self._on_alarm = on_alarm
+
+    def set_members(self, members: Iterable[NodeId]) -> None:
+        """The configuration changed. What was known of members that left is forgotten."""
+        self._members = sorted(members)
+        self._seen = {node: party for node, party in self._seen.items() if node in self._members}
+
+    def forget(self, node: NodeId) -> None:
+        """An operator vouches for a new directory of this member."""
+        self._seen.pop(node, None)
+
+    def admit(self, hello: Hello) -> Refusal | None:
+        """None when this HELLO, whose proof was checked, may come in; then it is remembered."""
+        if hello.role is not Role.PEER:
+            return None
+        return self.admit_member(hello.party)
+
+    def admit_member(self, party: Party) -> Refusal | None:
+        """The same for whoever answered where this node dialled."""
+        refusal = self._judge(party)
+        if refusal is None:
+            self._seen[party.node_id] = party
+        elif refusal.reason is not Reason.UNKNOWN_MEMBER:
+            self._on_alarm(f"node {party.node_id} was refused: {refusal.reason.value}: {refusal.detail}")
+        return refusal
+
+    def _judge(self, party: Party) -> Refusal | None:
+        node = party.node_id
+        if node == self.local.node_id:
+            return Refusal(
+                Reason.DUPLICATE_NODE, f"this process is node {node} itself: give each member its own id"
+            )
+        if self._members is not None and node not in self._members:
+            return Refusal(Reason.UNKNOWN_MEMBER, f"node {node} is not among the members {self._members}")
+        seen = self._seen.get(node)
+        return None if seen is None else _compare(seen, party)
+
+
+def _compare(seen: Party, party: Party) -> Refusal | None:
+    node = party.node_id
+    if party.dir_uuid != seen.dir_uuid:
+        return Refusal(
+            Reason.DUPLICATE_NODE,
+            f"node {node} was last seen with data directory {seen.dir_uuid.hex()}, this one is {party.dir_uuid.hex()}: "
+            "two members share one id, or its directory was replaced",
+        )
+    if party.incarnation < seen.incarnation:
+        return Refusal(
+            Reason.ROLLED_BACK,
+            f"node {node} was last seen in incarnation {seen.incarnation}, this one is {party.incarnation}: "
+            "its data directory was restored from an older copy",
+        )
+    if party.incarnation == seen.incarnation and party.instance != seen.instance:
+        return Refusal(
+            Reason.DUPLICATE_NODE,
+            f"two processes run as incarnation {party.incarnation} of node {node}: its data directory was copied",
+        )
+    return None

@@ -1,6 +1,6 @@
-"""How entries, messages, configurations and progress look in a transcript: etcd's notation, written and read.
+"""How entries, configurations, progress and states look in a transcript: etcd's notation, written and read.
 
-Pure text. What happens in a transcript is decided in `transcript`.
+Pure text. Messages are in `transcript_wire`; what happens in a transcript is decided in `transcript`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from quorker.core.raft.confchange import ChangeKind, ChangeStep, Configuration
-from quorker.core.raft.messages import NodeId
+from quorker.core.raft.confchange import ChangeKind, ChangeStep, Configuration, decode_change
+from quorker.core.raft.messages import ConfState, Entry, EntryKind, HardState, NodeId, SnapshotMeta
 from quorker.core.raft.progress import Progress, ProgressState
 from quorker.sim.transcript_parser import TranscriptError
 
@@ -25,6 +25,13 @@ PROGRESS_STATES: Final = {
     ProgressState.REPLICATE: "StateReplicate",
     ProgressState.SNAPSHOT: "StateSnapshot",
 }
+
+ENTRY_KINDS: Final = {
+    EntryKind.NORMAL: "EntryNormal",
+    EntryKind.CONFIG: "EntryConfChange",
+    EntryKind.CONFIG_V2: "EntryConfChangeV2",
+}
+ESCAPES: Final = {ord("\n"): "\\n", ord("\t"): "\\t", ord("\r"): "\\r", ord('"'): '\\"', ord("\\"): "\\\\"}
 
 
 def parse_steps(text: str) -> tuple[ChangeStep, ...]:
@@ -82,3 +89,57 @@ def format_progress(known: Progress) -> str:
 def format_progress_map(progress: Mapping[NodeId, Progress]) -> str:
     """One line per follower, by id."""
     return "".join(f"{node_id}: {format_progress(progress[node_id])}\n" for node_id in sorted(progress))
+
+
+def format_hard_state(hard_state: HardState) -> str:
+    """`Term:1 Vote:2 Commit:3`, without a vote that was not given."""
+    vote = f" Vote:{hard_state.voted_for}" if hard_state.voted_for else ""
+    return f"Term:{hard_state.term}{vote} Commit:{hard_state.commit_index}"
+
+
+def format_snapshot(snapshot: SnapshotMeta) -> str:
+    """`Index:5 Term:1 ConfState:Voters:[1 2] VotersOutgoing:[] ...`."""
+    return f"Index:{snapshot.index} Term:{snapshot.term} ConfState:{_format_conf_state(snapshot.conf_state)}"
+
+
+def _format_conf_state(conf_state: ConfState) -> str:
+    sets = (
+        ("Voters", conf_state.voters),
+        ("VotersOutgoing", conf_state.voters_outgoing),
+        ("Learners", conf_state.learners),
+        ("LearnersNext", conf_state.learners_next),
+    )
+    listed = " ".join(f"{name}:[{' '.join(map(str, ids))}]" for name, ids in sets)
+    return f"{listed} AutoLeave:{format_flag(conf_state.auto_leave)}"
+
+
+def format_entry(entry: Entry) -> str:
+    """`1/5 EntryNormal "data"` or `1/5 EntryConfChangeV2 v2 l3`: term, index, kind, content."""
+    if entry.kind is EntryKind.NORMAL:
+        content = quote(entry.data)
+    else:
+        content = format_steps(decode_change(entry.data, entry.kind).changes)
+    return f"{entry.term}/{entry.index} {ENTRY_KINDS[entry.kind]} {content}".rstrip(" ")
+
+
+def format_entries(entries: Sequence[Entry]) -> str:
+    """One line per entry."""
+    return "".join(f"{format_entry(entry)}\n" for entry in entries)
+
+
+def format_flag(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def quote(data: bytes) -> str:
+    """The bytes between double quotes; what is not printable ASCII is escaped."""
+    return '"' + "".join(ESCAPES.get(byte) or _shown(byte) for byte in data) + '"'
+
+
+def _shown(byte: int) -> str:
+    return chr(byte) if 0x20 <= byte < 0x7F else f"\\x{byte:02x}"
+
+
+def indented(text: str) -> str:
+    """Each line, two columns further to the right."""
+    return "".join(f"  {line}\n" for line in text.splitlines())

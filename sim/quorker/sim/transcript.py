@@ -1,0 +1,266 @@
+"""Runs transcripts: each directive drives a small cluster of our Raft members and says what happened.
+
+The language is that of etcd's interaction tests. Here are the names of its directives and their arguments; what
+they do is in `transcript_environment`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from quorker.core.raft.confchange import ConfigChange, Transition
+from quorker.core.raft.config import RaftConfig
+from quorker.core.raft.messages import ConfState, EntryKind, NodeId, SnapshotMeta
+from quorker.sim.transcript_environment import Environment
+from quorker.sim.transcript_format import indented, parse_steps
+from quorker.sim.transcript_parser import Argument, Directive, Transcript, TranscriptError
+
+ELECTION_TICKS: Final = 3
+HEARTBEAT_TICKS: Final = 1
+UNLIMITED: Final = (1 << 31) - 1
+SNAPSHOT_TERM: Final = 1
+QUIET: Final = "none"
+LOG_LEVELS: Final = ("debug", "info", "warn", "error", "fatal", QUIET)
+LOG_WORDS: Final = tuple(f"{level.upper()} " for level in LOG_LEVELS[:-1])
+TRANSITIONS: Final = {
+    "auto": Transition.AUTO,
+    "implicit": Transition.IMPLICIT,
+    "explicit": Transition.EXPLICIT,
+}
+READ_MODES: Final = {"safe": False, "lease-based": True}
+
+
+class DirectiveFailed(Exception):
+    """What a node refused; its text is part of what the directive prints."""
+
+
+def structural(text: str) -> list[str]:
+    """The lines that say what happened, without log lines, which every implementation words for itself."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.lstrip().startswith(LOG_WORDS)] or ["ok"]
+
+
+def run_transcript(transcript: Transcript) -> Iterator[tuple[Directive, str]]:
+    """Each directive with what it printed, in order. Raises TranscriptError where one cannot be run."""
+    runner = TranscriptRunner()
+    for directive in transcript.directives:
+        yield directive, runner.run(directive)
+
+
+class TranscriptRunner:
+    """One run of a transcript, from an empty cluster on."""
+
+    def __init__(self) -> None:
+        self.cluster = Environment()
+        self._log_level = LOG_LEVELS[0]
+        self._commands: dict[str, Callable[[Directive], str]] = {
+            "add-nodes": self._add_nodes,
+            "campaign": self._campaign,
+            "compact": lambda directive: self.cluster.compact(directive.integer(0), directive.integer(1)),
+            "deliver-msgs": self._deliver,
+            "forget-leader": self._forget_leader,
+            "log-level": self._set_log_level,
+            "process-append-thread": self._process_append_threads,
+            "process-apply-thread": self._process_apply_threads,
+            "process-ready": self._process_readies,
+            "propose": self._propose,
+            "propose-conf-change": self._propose_config_change,
+            "raft-log": lambda directive: self.cluster.raft_log(directive.integer(0)),
+            "raft-state": lambda _: self.cluster.raft_state(),
+            "report-unreachable": self._report_unreachable,
+            "send-snapshot": lambda directive: self.cluster.send_snapshot(
+                directive.integer(0), directive.integer(1)
+            ),
+            "set-randomized-election-timeout": self._set_election_timeout,
+            "stabilize": self._stabilize,
+            "status": lambda directive: self.cluster.status(directive.integer(0)),
+            "tick-election": lambda directive: self._tick(directive, ELECTION_TICKS),
+            "tick-heartbeat": lambda directive: self._tick(directive, HEARTBEAT_TICKS),
+            "transfer-leadership": self._transfer_leadership,
+        }
+
+    @property
+    def directive_names(self) -> tuple[str, ...]:
+        return tuple(self._commands)
+
+    def run(self, directive: Directive) -> str:
+        """What the directive prints: `ok` if nothing. A quiet transcript prints nothing but refusals."""
+        command = self._commands.get(directive.name)
+        if command is None:
+            raise TranscriptError(f"line {directive.line}: no directive is called {directive.name}")
+        refusal = ""
+        try:
+            output = command(directive)
+        except DirectiveFailed as error:
+            output, refusal = "", str(error)
+        output = ("" if self._log_level == QUIET else output) + refusal
+        return output if output.endswith("\n") else (output or "ok") + "\n"
+
+    def _add_nodes(self, directive: Directive) -> str:
+        config = stub_config()
+        members: dict[str, tuple[NodeId, ...]] = {"voters": (), "learners": ()}
+        index, asynchronous = 0, False
+        for argument in directive.named():
+            if argument.key in members:
+                members[argument.key] = argument.integers()
+            elif argument.key == "index":
+                (index,) = argument.integers()
+            elif argument.key == "async-storage-writes":
+                asynchronous = argument.flag()
+            else:
+                config = with_option(config, argument)
+        snapshot = starting_snapshot(index, members["voters"], members["learners"])
+        self.cluster.add_nodes(directive.integer(0), config, snapshot, asynchronous=asynchronous)
+        return ""
+
+    def _campaign(self, directive: Directive) -> str:
+        self.cluster.node(directive.integer(0)).campaign()
+        return ""
+
+    def _forget_leader(self, directive: Directive) -> str:
+        self.cluster.node(directive.integer(0)).forget_leader()
+        return ""
+
+    def _report_unreachable(self, directive: Directive) -> str:
+        self.cluster.node(directive.integer(0)).peer_unreachable(directive.integer(1))
+        return ""
+
+    def _transfer_leadership(self, directive: Directive) -> str:
+        (sender,), (to,) = (_required(directive, key).integers() for key in ("from", "to"))
+        self.cluster.node(sender).transfer(to)
+        return ""
+
+    def _tick(self, directive: Directive, count: int) -> str:
+        self.cluster.node(directive.integer(0)).tick(count)
+        return ""
+
+    def _set_election_timeout(self, directive: Directive) -> str:
+        (ticks,) = _required(directive, "timeout").integers()
+        self.cluster.node(directive.integer(0)).set_election_timeout(ticks)
+        return ""
+
+    def _set_log_level(self, directive: Directive) -> str:
+        self._log_level = _log_level(directive.positionals()[0])
+        return ""
+
+    def _propose(self, directive: Directive) -> str:
+        node_id, data = directive.integer(0), directive.positionals()[1]
+        return _refuse_if(self.cluster.node(node_id).propose(data.encode()))
+
+    def _propose_config_change(self, directive: Directive) -> str:
+        version, transition = directive.get("v1"), directive.get("transition")
+        change = ConfigChange(
+            parse_steps(directive.input),
+            TRANSITIONS[transition.one()] if transition else Transition.AUTO,
+            entry_kind=EntryKind.CONFIG if version and version.flag() else EntryKind.CONFIG_V2,
+        )
+        return _refuse_if(self.cluster.node(directive.integer(0)).propose_config(change))
+
+    def _stabilize(self, directive: Directive) -> str:
+        level = directive.get("log-level")
+        output = self.cluster.stabilize(_node_ids(directive))
+        return "" if level and _log_level(level.one()) == QUIET else output
+
+    def _process_readies(self, directive: Directive) -> str:
+        return _of_each(directive, "handling Ready", self.cluster.process_ready)
+
+    def _process_append_threads(self, directive: Directive) -> str:
+        return _of_each(directive, "processing append thread", self.cluster.process_append_thread)
+
+    def _process_apply_threads(self, directive: Directive) -> str:
+        return _of_each(directive, "processing apply thread", self.cluster.process_apply_thread)
+
+    def _deliver(self, directive: Directive) -> str:
+        kind = directive.get("type")
+        wanted = kind.one() if kind else None
+        printed: list[str] = []
+        for argument in directive.arguments:
+            if not argument.values:
+                printed.append(self.cluster.deliver(int(argument.key), wanted))
+            elif argument.key == "drop":
+                printed += [self.cluster.drop(node_id, wanted) for node_id in argument.integers()]
+        return "".join(printed) or "no messages\n"
+
+
+def stub_config() -> RaftConfig:
+    """What the members of a transcript have unless it says otherwise: no limits, every option off."""
+    return RaftConfig(
+        node_id=1,
+        election_timeout=ELECTION_TICKS,
+        heartbeat_interval=HEARTBEAT_TICKS,
+        pre_vote=False,
+        check_quorum=False,
+        max_append_bytes=UNLIMITED,
+        max_inflight_messages=UNLIMITED,
+        max_inflight_bytes=0,
+        max_uncommitted_bytes=0,
+        max_committed_bytes_per_apply=0,
+        step_down_on_removal=False,
+        join_appends=False,
+        persist_commit=True,
+    )
+
+
+def with_option(config: RaftConfig, argument: Argument) -> RaftConfig:
+    """The configuration with one option of `add-nodes`."""
+    match argument.key:
+        case "inflight":
+            return replace(config, max_inflight_messages=argument.integers()[0])
+        case "prevote":
+            return replace(config, pre_vote=argument.flag())
+        case "checkquorum":
+            return replace(config, check_quorum=argument.flag())
+        case "max-committed-size-per-ready":
+            return replace(config, max_committed_bytes_per_apply=argument.integers()[0])
+        case "disable-conf-change-validation":
+            return replace(config, disable_config_validation=argument.flag())
+        case "read-only":
+            return replace(config, lease_reads=READ_MODES[argument.one()])
+        case "step-down-on-removal":
+            return replace(config, step_down_on_removal=argument.flag())
+        case "content":
+            return config  # what the state machine holds is never shown
+        case unknown:
+            raise TranscriptError(f"add-nodes has no option {unknown}")
+
+
+def starting_snapshot(index: int, voters: tuple[NodeId, ...], learners: tuple[NodeId, ...]) -> SnapshotMeta:
+    """What the new members have applied: nothing, or everything up to `index`."""
+    if not index and not voters and not learners:
+        return SnapshotMeta()
+    if index <= 1:
+        raise DirectiveFailed("index must be specified as > 1 due to bootstrap")
+    return SnapshotMeta(index, SNAPSHOT_TERM, ConfState(tuple(sorted(voters)), tuple(sorted(learners))))
+
+
+def _node_ids(directive: Directive) -> tuple[NodeId, ...]:
+    return tuple(int(key) for key in directive.positionals())
+
+
+def _of_each(directive: Directive, title: str, process: Callable[[NodeId], str]) -> str:
+    """What `process` prints for each node; under a title if there are several."""
+    node_ids = _node_ids(directive)
+    if len(node_ids) == 1:
+        return process(node_ids[0])
+    return "".join(f"> {node_id} {title}\n{indented(process(node_id))}" for node_id in node_ids)
+
+
+def _required(directive: Directive, key: str) -> Argument:
+    argument = directive.get(key)
+    if argument is None:
+        raise TranscriptError(f"line {directive.line}: {directive.name} needs {key}=")
+    return argument
+
+
+def _log_level(name: str) -> str:
+    if name.lower() not in LOG_LEVELS:
+        raise DirectiveFailed(f"log levels must be either of {' '.join(LOG_LEVELS)}")
+    return name.lower()
+
+
+def _refuse_if(error: str) -> str:
+    if error:
+        raise DirectiveFailed(error)
+    return ""

@@ -57,13 +57,12 @@ class Member:
         self.log: list[Effect] = []  # every effect since the (re)start
         self.writes: deque[Persist] = deque()
         self.applied: list[Entry] = []
-        self.restart()
+        self.raft = Raft(config, disk.recover())
+        self._before = view(self.raft)
 
     def restart(self) -> None:
         """Crash: everything that is not on disk is forgotten."""
-        self.raft = Raft(
-            self.config, self.disk.recover(), (getattr(self, "raft", None) and self.raft.now) or 0
-        )
+        self.raft = Raft(self.config, self.disk.recover(), self.raft.now)
         self.log.clear()
         self.writes.clear()
         self.applied.clear()

@@ -20,8 +20,9 @@ class RaftConfig:
 
     `join_appends`: appends that become due between two drains leave as one message per peer.
     `persist_commit`: write the commit index whenever it moves, not only along with something else.
-    `apply_unstable`: offer committed entries before they are durable here. Only for a driver that finishes each
-    Persist before it performs what follows; it exists to compare ourselves with transcripts of such drivers.
+    `apply_unstable`, `early_vote_requests`: offer committed entries before they are durable here; ask for votes
+    before our own is. Both are off because they are unsafe with our drivers; they exist to compare ourselves with
+    transcripts of an implementation that does so.
     """
 
     node_id: NodeId
@@ -43,6 +44,7 @@ class RaftConfig:
     join_appends: bool = True
     persist_commit: bool = False
     apply_unstable: bool = False
+    early_vote_requests: bool = False
 
     def validate(self) -> None:
         """Raise ConfigurationError, naming the setting, if this cannot work."""

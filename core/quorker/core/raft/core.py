@@ -59,6 +59,8 @@ class Raft(RaftState):
     def __init__(self, config: RaftConfig, durable: DurableState, now: int = 0) -> None:
         super().__init__(config, durable, now)
         membership.apply_changes(self, self.applied_index)
+        if not config.disable_config_validation:
+            self.commit_to(membership.proven_commit(self.log))
         self.effects.clear()
 
     # What arrives

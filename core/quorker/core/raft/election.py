@@ -120,7 +120,7 @@ def _ask_for_votes(raft: RaftState, kind: Campaign) -> None:
         roles.become_candidate(raft)
     # A candidacy waits until our own vote for it is durable. If it left at once, we could crash, forget entries
     # that were not durable, campaign in the same term again and count an old grant for the shorter log.
-    say = raft.send if is_pre_vote else raft.hold
+    say = raft.send if is_pre_vote or raft.config.early_vote_requests else raft.hold
     term = raft.term + 1 if is_pre_vote else raft.term
     last, last_term = raft.log.last_index, raft.log.last_term
     is_transfer = kind is Campaign.TRANSFER
@@ -179,8 +179,10 @@ def admit_higher_term(raft: RaftState, message: Message) -> bool:
 
 
 def _hears_leader(raft: RaftState) -> bool:
-    """Whether a leader was heard within the shortest election timeout."""
+    """Whether a leader was heard within the shortest election timeout, or may have been before a restart."""
     elapsed = raft.now - raft.timer_base
+    if raft.now < raft.silent_until:
+        return True
     return raft.config.check_quorum and raft.leader != NOBODY and elapsed < raft.config.election_timeout
 
 

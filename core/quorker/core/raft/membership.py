@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from quorker.core.raft import confchange, reads, replication, roles
 from quorker.core.raft.confchange import ConfigChange
-from quorker.core.raft.log import payload_bytes
+from quorker.core.raft.log import RaftLog, payload_bytes
 from quorker.core.raft.messages import NOBODY, Entry, EntryKind
 from quorker.core.raft.roles import Leader
 
@@ -116,6 +116,17 @@ def leave_joint_if_due(raft: RaftState, leader: Leader) -> None:
         leader.pending_config_index = raft.log.last_index + 1
         entry = Entry(raft.term, leader.pending_config_index, b"", EntryKind.CONFIG_V2)
         replication.append(raft, leader, (entry,))
+
+
+def proven_commit(log: RaftLog) -> int:
+    """Up to here the log proves itself committed: a change is proposed only after the one before it was applied.
+
+    After a restart the commit index may be forgotten. A member that forgot two changes could win an election in a
+    configuration that shares no majority with the newest, so it must not be behind by more than one.
+    """
+    entries = log.entries(log.first_index, log.last_index + 1)
+    changes = [entry.index for entry in entries if entry.kind is not EntryKind.NORMAL]
+    return changes[-2] if len(changes) > 1 else 0
 
 
 def has_unapplied_change(raft: RaftState) -> bool:

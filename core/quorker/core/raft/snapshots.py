@@ -46,6 +46,8 @@ def on_status(raft: RaftState, peer: NodeId, ok: bool) -> None:
 
 def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:
     """The bytes are here. Answer with where our log ends now, once that is durable."""
+    if message.snapshot.term > message.term:
+        return
     index = raft.log.last_index if _restore(raft, message.snapshot) else raft.commit_index
     raft.hold(
         AppendResponse(

@@ -28,7 +28,7 @@ class RaftState:
 
     `applying_index`: the last index offered to the state machine. `config_index`: the last entry whose
     configuration change has taken effect. `installing`: a snapshot on its way into the state machine.
-    `timer_base`: when the election timer, or a leader's quorum check, last started. `disk_failure` and `broken`
+    `silent_until`: before that no vote is given. `timer_base`: when the election timer, or a leader's quorum check, last started. `disk_failure` and `broken`
     say why this member takes no more part; empty while it does.
     """
 
@@ -58,6 +58,7 @@ class RaftState:
         "randomized_election_timeout",
         "reads_forwarded",
         "sessions",
+        "silent_until",
         "snapshot",
         "term",
         "timeout_draws",
@@ -84,6 +85,9 @@ class RaftState:
         self.lane = PersistenceLane(self.log.last_index, hard_state)
         self._start_applying()
         self._start_timers()
+        # What we promised to a leader before a restart is forgotten, so under leases we outwait it.
+        is_bound = config.lease_reads and hard_state.term > 0
+        self.silent_until = now + config.election_timeout if is_bound else now
         self.sessions = 0
         self.reads_forwarded = 0
         self.broken = self.disk_failure = ""

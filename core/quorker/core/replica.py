@@ -13,7 +13,8 @@ from typing import Any, Final, TypeAlias
 import msgpack
 
 from quorker.core.jobs.snapshot import SnapshotView
-from quorker.core.jobs.store import JobStore, Outcome
+from quorker.core.jobs.outcome import Outcome
+from quorker.core.jobs.store import JobStore
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import (

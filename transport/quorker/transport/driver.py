@@ -1,0 +1,178 @@
+"""The drive loop: performs what one replica decides, against a disk, links to the other members and the clocks.
+
+It decides nothing. Inputs arrive from other tasks between two pumps; a pump hands out all effects, writes everything
+that must be durable with one fsync, and releases what waited for it. Its twin is `quorker.sim.node`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from quorker.core.errors import QuorkerError
+from quorker.core.raft.effects import (
+    ConfigChanged,
+    Fatal,
+    LeaderChanged,
+    Persist,
+    ReadFailed,
+    ReadReady,
+    RoleChanged,
+    Send,
+)
+from quorker.core.raft.messages import Message, NodeId
+from quorker.core.replica import Applied, Forward, LoadSnapshot, Refused, Replica, ReplicaEffect, SaveSnapshot
+from quorker.transport.clock import monotonic_ms, wall_ms
+
+SEAL_AFTER_MS: Final = 50
+TICK_MS_MAX: Final = 25
+PUMP_ROUNDS_MAX: Final = 8  # then other tasks get their turn
+
+
+class InvariantBroken(QuorkerError):
+    """The core found its own state impossible: this node stops and keeps the evidence."""
+
+
+class Links(Protocol):
+    """The way to the other members. Every call is non-blocking and may lose what it is given."""
+
+    def send(self, to: NodeId, message: Message) -> None: ...
+
+    def forward(self, to: NodeId, group: bytes) -> None: ...
+
+    def flush(self) -> None:
+        """Everything sent since the last flush leaves now, one packet per member."""
+        ...
+
+
+class LogDisk(Protocol):
+    """The part of the disk that the drive loop uses."""
+
+    def write(self, batch: list[Persist]) -> None: ...
+
+    def seal(self) -> None: ...
+
+    def prepare(self) -> None: ...
+
+
+class Owner(Protocol):
+    """Who owns the loop (the node): everything that concerns sessions, snapshots and people goes there."""
+
+    def flush_sessions(self) -> None: ...
+
+    def tick_sessions(self, now_ms: int) -> None: ...
+
+    def on_applied(self, effect: Applied) -> None: ...
+
+    def on_refused(self, effect: Refused) -> None: ...
+
+    def on_read(self, effect: ReadReady | ReadFailed) -> None: ...
+
+    def on_snapshot_due(self, effect: SaveSnapshot) -> None: ...
+
+    def on_snapshot_installed(self, effect: LoadSnapshot) -> None: ...
+
+    def on_change(self, effect: RoleChanged | LeaderChanged | ConfigChanged) -> None: ...
+
+
+class Driver:
+    """Runs one replica. `wake` asks for a pump; `run` and `run_timer` are two tasks of the node's nursery."""
+
+    def __init__(self, replica: Replica, disk: LogDisk, links: Links, owner: Owner) -> None:
+        self.replica = replica
+        self.disk = disk
+        self.links = links
+        self.owner = owner
+        self.loop_late_ms_max = 0
+        self._woken = False
+        self._parked: trio.lowlevel.Task | None = None
+        self._lane: list[Persist] = []
+        self._written_ms = 0
+        self._sealed = True
+        self._perform: dict[type[ReplicaEffect], Callable[..., None]] = {
+            Send: self._send,
+            Persist: self._lane.append,
+            Forward: lambda effect: links.forward(effect.to, effect.group),
+            Applied: owner.on_applied,
+            Refused: owner.on_refused,
+            ReadReady: owner.on_read,
+            ReadFailed: owner.on_read,
+            SaveSnapshot: owner.on_snapshot_due,
+            LoadSnapshot: owner.on_snapshot_installed,
+            RoleChanged: owner.on_change,
+            LeaderChanged: owner.on_change,
+            ConfigChanged: owner.on_change,
+            Fatal: _raise_fatal,
+        }
+
+    def wake(self) -> None:
+        self._woken = True
+        if self._parked is not None:
+            task, self._parked = self._parked, None
+            trio.lowlevel.reschedule(task)
+
+    async def run(self) -> None:
+        """Pump whenever woken. Ends only by cancellation, or with the error that ends this node."""
+        while True:
+            if not self._woken:
+                self._parked = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._unpark)
+            self._woken = False
+            self.pump()
+            await trio.lowlevel.checkpoint()
+
+    def _unpark(self, _: object) -> trio.lowlevel.Abort:
+        self._parked = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    async def run_timer(self) -> None:
+        """Wake the loop when the replica or a session has something to do by the clock; seal the log when idle."""
+        while True:
+            deadline = self.replica.next_deadline()
+            now = monotonic_ms()
+            wait = TICK_MS_MAX if deadline is None else max(1, min(TICK_MS_MAX, deadline - now))
+            await trio.sleep(wait / 1000)
+            after = monotonic_ms()
+            self.loop_late_ms_max = max(self.loop_late_ms_max, after - now - wait)
+            self.owner.tick_sessions(after)
+            if not self._sealed and after - self._written_ms >= SEAL_AFTER_MS:
+                self._sealed = True
+                self.disk.seal()
+                self.disk.prepare()
+            self.wake()
+
+    def pump(self) -> None:
+        """Perform effects until there are none, or until it is fair to let other tasks run."""
+        self.replica.tick(monotonic_ms(), wall_ms())
+        for _ in range(PUMP_ROUNDS_MAX):
+            self.owner.flush_sessions()
+            effects = self.replica.drain()
+            if not effects:
+                return
+            for effect in effects:
+                self._perform[type(effect)](effect)
+            self.links.flush()
+            if self._lane:
+                self._write_lane()
+        self.wake()
+
+    def _write_lane(self) -> None:
+        """One write and one fsync for everything, then what waited for it, in order (rule 1 of effects.py)."""
+        lane = self._lane[:]
+        self._lane.clear()
+        self.disk.write(lane)
+        self._sealed, self._written_ms = False, self.replica.now_ms
+        for persist in lane:
+            for send in persist.then:
+                self._send(send)
+        self.links.flush()
+        self.replica.persisted(lane[-1].seq)
+
+    def _send(self, effect: Send) -> None:
+        self.links.send(effect.to, effect.message)
+
+
+def _raise_fatal(effect: Fatal) -> None:
+    raise InvariantBroken(f"{effect.invariant}: {effect.detail}")

@@ -7,7 +7,7 @@ the replies back; the simulator and the real node run this very class. What a co
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -161,14 +161,19 @@ class ClientSession:
     def on_route_changed(self) -> None:
         """Whatever was under way may be lost (new leader, broken connection): send it again. Repeats apply once."""
         self._opened_sent_ms = -1
-        unsent = {pending.seq for pending in self._unsent}
-        again = [pending for seq, pending in self._outstanding.items() if seq not in unsent]
-        self._unsent.extendleft(reversed(again))
+        self._send_again(self._outstanding)
 
-    def on_refused(self, retry_after_ms: int) -> None:
-        """The group was definitely not appended: send it again after a while."""
+    def on_refused(self, seqs: Iterable[int], retry_after_ms: int) -> None:
+        """These were definitely not appended: send them again after a while."""
         self._retry_at_ms = self.now_ms + retry_after_ms
-        self.on_route_changed()
+        if self.state is SessionState.OPENING:
+            self._opened_sent_ms = -1
+        self._send_again(seqs)
+
+    def _send_again(self, seqs: Iterable[int]) -> None:
+        waiting = {pending.seq for pending in self._unsent}
+        again = [self._outstanding[seq] for seq in seqs if seq in self._outstanding and seq not in waiting]
+        self._unsent.extendleft(reversed(again))
 
     # ------------------------------------------------------------------ from the replicas
 

@@ -1,0 +1,9 @@
+"""Errors of the disk layer that a caller can outlive. Those that end the process are in `quorker.core.errors`."""
+
+from __future__ import annotations
+
+from quorker.core.errors import StorageError
+
+
+class DiskFull(StorageError):
+    """No space for what was asked, and nothing of it was kept: the call may be made again when there is space."""

@@ -23,6 +23,7 @@ from quorker.core.jobs.collections_tables import (
     KIND_LIST,
     KIND_SERVER,
     KIND_SET,
+    Usage,
 )
 
 
@@ -302,7 +303,7 @@ def server(name: str, heartbeat_lt: int = 0) -> ServerRow:
 
 
 def test_heartbeat_touches_a_known_server_and_never_goes_back() -> None:
-    servers = Servers()
+    servers = Servers(Usage())
     servers.announce(server("a"))
     assert servers.heartbeat("a", 10, 2_000)
     assert servers.heartbeat("a", 5, 1_500)
@@ -312,7 +313,7 @@ def test_heartbeat_touches_a_known_server_and_never_goes_back() -> None:
 
 
 def test_only_servers_strictly_before_the_cutoff_time_out() -> None:
-    servers = Servers()
+    servers = Servers(Usage())
     for name, instant in [("at", 100), ("before", 99), ("long before", 0), ("after", 101)]:
         servers.announce(server(name, instant))
     assert servers.remove_timed_out(100) == 2
@@ -320,7 +321,7 @@ def test_only_servers_strictly_before_the_cutoff_time_out() -> None:
 
 
 def test_announcing_again_replaces_everything() -> None:
-    servers = Servers()
+    servers = Servers(Usage())
     servers.announce(server("a"))
     again = ServerRow("a", 9, ("other",), 5_000, 70, 5_000)
     servers.announce(again)
@@ -328,7 +329,7 @@ def test_announcing_again_replaces_everything() -> None:
 
 
 def test_removing_a_server_removes_only_it() -> None:
-    servers = Servers()
+    servers = Servers(Usage())
     servers.announce(server("a"))
     servers.announce(server("b"))
     assert servers.remove("a")
@@ -406,6 +407,24 @@ def test_the_same_name_in_two_tables_expires_apart(tables: Collections) -> None:
     assert "k" in tables.lists
 
 
+def test_what_is_removed_frees_what_it_used(tables: Collections) -> None:
+    assert tables.state_bytes == 0
+    one_of_each(tables)
+    tables.hashes.merge("hash", {"a": "long value", "b": None})
+    tables.hashes.merge("hash", {"a": None})
+    tables.lists.prepend("list", "b")
+    tables.lists.trim("list", 0, 0)
+    used = tables.state_bytes
+    tables.servers.announce(server("s"))
+    assert used == tables.state_bytes > 1000
+    tables.servers.remove("s")
+    tables.sets.remove("set", "a")
+    tables.lists.remove("list", "b")
+    tables.hashes.drop("hash")
+    tables.expire_due(40, 1)
+    assert tables.state_bytes == 0
+
+
 # Canonical rows --------------------------------------------------------------------------------------------------
 
 OPERATIONS = st.tuples(
@@ -450,6 +469,7 @@ def test_a_frozen_copy_never_changes_and_restores_the_same_rows(
     assert rows_of(Collections.restore(view.rows())) == expected
     assert rows_of(restored) == rows_of(live)
     assert restored.due(100, 100) == live.due(100, 100)
+    assert restored.state_bytes == live.state_bytes
 
 
 def test_rows_do_not_depend_on_the_order_of_insertion() -> None:

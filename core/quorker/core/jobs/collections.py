@@ -14,7 +14,18 @@ from quorker.core.jobs import contract_commands as commands
 from quorker.core.jobs.collections_ordered import ExpiryIndex
 from quorker.core.jobs.collections_servers import ServerRow, Servers
 from quorker.core.jobs.collections_snapshot import CollectionsView, read_rows
-from quorker.core.jobs.collections_tables import Counters, Hashes, HashRow, ListRow, Lists, SetRow, Sets
+from quorker.core.jobs.collections_tables import (
+    Counters,
+    Hashes,
+    HashRow,
+    ListRow,
+    Lists,
+    SetRow,
+    Sets,
+    Usage,
+)
+
+EXPIRY_BYTES: Final = 300
 
 Expirable: TypeAlias = Sets | Lists | Hashes | Counters
 
@@ -22,16 +33,22 @@ Expirable: TypeAlias = Sets | Lists | Hashes | Counters
 class Collections:
     """The tables that contract operations 12 to 31 work on."""
 
-    __slots__ = ("_by_kind", "_expiry", "counters", "hashes", "lists", "servers", "sets")
+    __slots__ = ("_by_kind", "_expiry", "_usage", "counters", "hashes", "lists", "servers", "sets")
 
     def __init__(self) -> None:
         self._expiry = ExpiryIndex()
-        self.sets = Sets(self._expiry)
-        self.lists = Lists(self._expiry)
-        self.hashes = Hashes(self._expiry)
-        self.counters = Counters(self._expiry)
-        self.servers = Servers()
+        self._usage = Usage()
+        self.sets = Sets(self._expiry, self._usage)
+        self.lists = Lists(self._expiry, self._usage)
+        self.hashes = Hashes(self._expiry, self._usage)
+        self.counters = Counters(self._expiry, self._usage)
+        self.servers = Servers(self._usage)
         self._by_kind: tuple[Expirable, ...] = (self.sets, self.lists, self.hashes, self.counters)
+
+    @property
+    def state_bytes(self) -> int:
+        """An estimate of the memory in use, a function of the content alone."""
+        return self._usage.bytes + EXPIRY_BYTES * len(self._expiry)
 
     def next_due(self) -> int | None:
         """The earliest expiry (ms of log time), or None."""

@@ -11,7 +11,6 @@ from itertools import pairwise
 from math import isnan
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
-from quorker.core.jobs.collections_ordered import OrderedRows
 from quorker.core.jobs.collections_servers import ServerRow
 from quorker.core.jobs.collections_tables import (
     COUNTER_MAX,
@@ -105,7 +104,7 @@ def _checked(raw: object) -> Row:
 def _content(kind: int, items: list[Any]) -> SetRow | ListRow | HashRow:
     if kind == KIND_LIST:
         _require(all(type(item) is str for item in items), "list item")
-        return ListRow(0, items)
+        return ListRow.of(items)
     pairs = [_sequence(item, 2, "pair") for item in items]
     _require(all(type(name) is str for name, _ in pairs), "pair name")
     return _hash(pairs) if kind == KIND_HASH else _set(pairs)
@@ -114,16 +113,16 @@ def _content(kind: int, items: list[Any]) -> SetRow | ListRow | HashRow:
 def _hash(pairs: list[Any]) -> HashRow:
     _require(all(value is None or type(value) is str for _, value in pairs), "hash value")
     _require(all(low[0] < high[0] for low, high in pairwise(pairs)), "hash out of order")
-    return HashRow(0, dict(pairs))
+    return HashRow.of(dict(pairs))
 
 
 def _set(pairs: list[Sequence[Any]]) -> SetRow:
     _require(all(type(score) is float and not isnan(score) for _, score in pairs), "score")
     order: list[tuple[float, str]] = [(score, value) for value, score in pairs]
     _require(all(low < high for low, high in pairwise(order)), "set out of order")
-    scores = {value: score for score, value in order}
-    _require(len(scores) == len(order), "value twice in a set")
-    return SetRow(0, scores, OrderedRows(order))
+    row = SetRow.of(order)
+    _require(len(row.scores) == len(order), "value twice in a set")
+    return row
 
 
 def _scalar(kind: int, key: str, body: object) -> int | ServerRow:

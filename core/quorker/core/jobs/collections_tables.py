@@ -13,6 +13,10 @@ from typing import Final, Generic, TypeVar
 
 from quorker.core.jobs.collections_ordered import ExpiryIndex, OrderedRows
 
+KEY_BYTES: Final = 300  # estimates of what a key, an item and a set's ordered item cost beside their text
+ITEM_BYTES: Final = 120
+SCORED_BYTES: Final = 250
+
 COUNTER_MAX: Final = 2**63 - 1
 COUNTER_MIN: Final = -(2**63)
 
@@ -23,49 +27,84 @@ KIND_COUNTER: Final = 3
 KIND_SERVER: Final = 4
 
 
+class Usage:
+    """Bytes in use, an estimate that depends on the content alone."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class SetRow:
     """Scores by value, and (score, value) in order."""
 
-    __slots__ = ("order", "scores", "version")
+    __slots__ = ("order", "scores", "size", "version")
 
-    def __init__(
-        self,
-        version: int,
-        scores: dict[str, float] | None = None,
-        order: OrderedRows[tuple[float, str]] | None = None,
-    ) -> None:
+    def __init__(self, version: int) -> None:
         self.version = version
-        self.scores: dict[str, float] = {} if scores is None else scores
-        self.order: OrderedRows[tuple[float, str]] = OrderedRows() if order is None else order
+        self.size = 0
+        self.scores: dict[str, float] = {}
+        self.order: OrderedRows[tuple[float, str]] = OrderedRows()
+
+    @classmethod
+    def of(cls, ascending: list[tuple[float, str]]) -> SetRow:
+        row = cls(0)
+        row.scores = {value: score for score, value in ascending}
+        row.order = OrderedRows(ascending)
+        row.size = sum(SCORED_BYTES + len(value) for value in row.scores)
+        return row
 
     def copy(self, version: int) -> SetRow:
-        return SetRow(version, self.scores.copy(), self.order.copy())
+        row = SetRow(version)
+        row.scores, row.order, row.size = self.scores.copy(), self.order.copy(), self.size
+        return row
 
 
 class ListRow:
     """Items with the *oldest* first, so that a prepend of the newest-first view is an append."""
 
-    __slots__ = ("items", "version")
+    __slots__ = ("items", "size", "version")
 
-    def __init__(self, version: int, items: list[str] | None = None) -> None:
+    def __init__(self, version: int) -> None:
         self.version = version
-        self.items: list[str] = [] if items is None else items
+        self.size = 0
+        self.items: list[str] = []
+
+    @classmethod
+    def of(cls, items: list[str]) -> ListRow:
+        row = cls(0)
+        row.items = items
+        row.size = sum(ITEM_BYTES + len(item) for item in items)
+        return row
 
     def copy(self, version: int) -> ListRow:
-        return ListRow(version, self.items[:])
+        row = ListRow(version)
+        row.items, row.size = self.items[:], self.size
+        return row
 
 
 class HashRow:
     """Values by field; a value may be None."""
 
-    __slots__ = ("fields", "version")
+    __slots__ = ("fields", "size", "version")
 
-    def __init__(self, version: int, fields: dict[str, str | None] | None = None) -> None:
+    def __init__(self, version: int) -> None:
         self.version = version
-        self.fields: dict[str, str | None] = {} if fields is None else fields
+        self.size = 0
+        self.fields: dict[str, str | None] = {}
+
+    @classmethod
+    def of(cls, fields: dict[str, str | None]) -> HashRow:
+        row = cls(0)
+        row.fields = fields
+        row.size = sum(ITEM_BYTES + len(name) + len(value or "") for name, value in fields.items())
+        return row
 
     def copy(self, version: int) -> HashRow:
-        return HashRow(version, self.fields.copy())
+        row = HashRow(version)
+        row.fields, row.size = self.fields.copy(), self.size
+        return row
 
 
 RowT = TypeVar("RowT", SetRow, ListRow, HashRow)
@@ -75,11 +114,12 @@ class KeyedTable(Generic[RowT]):
     """Rows by key; a frozen copy shares them until they change."""
 
     kind: int
-    __slots__ = ("_expiry", "_rows", "_version")
+    __slots__ = ("_expiry", "_rows", "_usage", "_version")
 
-    def __init__(self, expiry: ExpiryIndex) -> None:
+    def __init__(self, expiry: ExpiryIndex, usage: Usage) -> None:
         self._rows: dict[str, RowT] = {}
         self._expiry = expiry
+        self._usage = usage
         self._version = 0
 
     def __len__(self) -> int:
@@ -96,7 +136,11 @@ class KeyedTable(Generic[RowT]):
     def drop(self, key: str) -> bool:
         """Delete a key with its expiry; False when there was none."""
         self._expiry.clear(self.kind, key)
-        return self._rows.pop(key, None) is not None
+        row = self._rows.pop(key, None)
+        if row is None:
+            return False
+        self._usage.bytes -= row.size + KEY_BYTES + len(key)
+        return True
 
     def expire(self, key: str, at_lt: int) -> bool:
         """Let a key end at `at_lt` (ms); False, and no effect, when there is no such key."""
@@ -116,9 +160,18 @@ class KeyedTable(Generic[RowT]):
     def load(self, key: str, row: RowT, expires_lt: int | None) -> None:
         """Put back a row from a snapshot."""
         row.version = self._version
-        self._rows[key] = row
+        self._put(key, row)
         if expires_lt is not None:
             self._expiry.set(self.kind, key, expires_lt)
+
+    def _put(self, key: str, row: RowT) -> RowT:
+        self._rows[key] = row
+        self._usage.bytes += row.size + KEY_BYTES + len(key)
+        return row
+
+    def _grow(self, row: RowT, size: int) -> None:
+        row.size += size
+        self._usage.bytes += size
 
     def _writable(self, key: str, row: RowT) -> RowT:
         if row.version == self._version:
@@ -141,6 +194,8 @@ class Sets(KeyedTable[SetRow]):
             if old == score:
                 return False
             row.order.remove((old, value))
+        else:
+            self._grow(row, SCORED_BYTES + len(value))
         score = score + 0.0  # -0.0 and an integer become one canonical double
         row.scores[value] = score
         row.order.add((score, value))
@@ -157,6 +212,7 @@ class Sets(KeyedTable[SetRow]):
             return False
         row = self._writable(key, found)
         row.order.remove((row.scores.pop(value), value))
+        self._grow(row, -SCORED_BYTES - len(value))
         if not row.scores:
             self.drop(key)
         return True
@@ -201,9 +257,7 @@ class Sets(KeyedTable[SetRow]):
 
     def _open(self, key: str) -> SetRow:
         row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = SetRow(self._version)
-        return self._writable(key, row)
+        return self._put(key, SetRow(self._version)) if row is None else self._writable(key, row)
 
 
 class Lists(KeyedTable[ListRow]):
@@ -216,6 +270,7 @@ class Lists(KeyedTable[ListRow]):
         """Insert as the newest, in constant time; returns the new length."""
         row = self._open(key)
         row.items.append(value)
+        self._grow(row, ITEM_BYTES + len(value))
         return len(row.items)
 
     def remove(self, key: str, value: str) -> int:
@@ -245,16 +300,17 @@ class Lists(KeyedTable[ListRow]):
 
     def _open(self, key: str) -> ListRow:
         row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = ListRow(self._version)
-        return self._writable(key, row)
+        return self._put(key, ListRow(self._version)) if row is None else self._writable(key, row)
 
     def _keep(self, key: str, items: list[str]) -> int:
-        removed = len(self._rows[key].items) - len(items)
+        old = self._rows[key]
+        removed = len(old.items) - len(items)
         if not items:
             self.drop(key)
         elif removed:
-            self._rows[key] = ListRow(self._version, items)
+            row = self._rows[key] = ListRow.of(items)
+            row.version = self._version
+            self._usage.bytes += row.size - old.size
         return removed
 
 
@@ -270,7 +326,11 @@ class Hashes(KeyedTable[HashRow]):
             return 0
         row = self._open(key)
         before = len(row.fields)
-        row.fields.update(pairs)
+        for field, value in pairs.items():
+            if field not in row.fields:
+                self._grow(row, ITEM_BYTES + len(field))
+            self._grow(row, len(value or "") - len(row.fields.get(field) or ""))
+            row.fields[field] = value
         return len(row.fields) - before
 
     def size(self, key: str) -> int:
@@ -288,20 +348,19 @@ class Hashes(KeyedTable[HashRow]):
 
     def _open(self, key: str) -> HashRow:
         row = self._rows.get(key)
-        if row is None:
-            row = self._rows[key] = HashRow(self._version)
-        return self._writable(key, row)
+        return self._put(key, HashRow(self._version)) if row is None else self._writable(key, row)
 
 
 class Counters:
     """64-bit sums that stop at their bounds instead of wrapping."""
 
     kind: Final = KIND_COUNTER
-    __slots__ = ("_expiry", "_values")
+    __slots__ = ("_expiry", "_usage", "_values")
 
-    def __init__(self, expiry: ExpiryIndex) -> None:
+    def __init__(self, expiry: ExpiryIndex, usage: Usage) -> None:
         self._values: dict[str, int] = {}
         self._expiry = expiry
+        self._usage = usage
 
     def __len__(self) -> int:
         return len(self._values)
@@ -317,9 +376,9 @@ class Counters:
             self._expiry.set(KIND_COUNTER, key, expires_lt)
             current = expires_lt
         if value == 0 and current is None:
-            self._values.pop(key, None)
+            self.drop(key)
         else:
-            self._values[key] = value
+            self._put(key, value)
         return value
 
     def value(self, key: str) -> int:
@@ -330,15 +389,24 @@ class Counters:
 
     def drop(self, key: str) -> bool:
         self._expiry.clear(KIND_COUNTER, key)
-        return self._values.pop(key, None) is not None
+        if self._values.pop(key, None) is None:
+            return False
+        self._usage.bytes -= KEY_BYTES + len(key)
+        return True
 
     def load(self, key: str, value: int, expires_lt: int | None) -> None:
-        self._values[key] = value
+        self._put(key, value)
         if expires_lt is not None:
             self._expiry.set(KIND_COUNTER, key, expires_lt)
 
     def freeze(self) -> dict[str, int]:
+        """An instant copy."""
         return self._values.copy()
+
+    def _put(self, key: str, value: int) -> None:
+        if key not in self._values:
+            self._usage.bytes += KEY_BYTES + len(key)
+        self._values[key] = value
 
 
 def _oldest_first(size: int, start: int, stop: int) -> tuple[int, int]:

@@ -1,0 +1,311 @@
+"""A simulated run as data: everything that decides it, and how a seed is expanded into it.
+
+Search, replay and shrinking work on cases; a seed is only a short way to write one. Times are nanoseconds of true
+time since the start, chances are per million.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from quorker.sim.disk import GROUPED_MAX, DiskKnobs
+from quorker.sim.kernel import MS, SECOND, US
+from quorker.sim.network import LATENCIES, NetworkKnobs
+from quorker.sim.randomness import MILLION, Stream
+
+
+class FaultKind(StrEnum):
+    """What goes wrong for a while. The target is a node, chosen when the fault strikes."""
+
+    CRASH = "crash"
+    POWER_CUT = "power-cut"  # every node at once
+    PAUSE = "pause"  # the process is frozen; its disk and the network go on
+    ISOLATE = "isolate"
+    DEAF = "deaf"  # sends, but hears nothing
+    MUTE = "mute"  # hears, but nothing it sends arrives
+    SPLIT = "split"  # two groups, drawn from `amount`
+    BRIDGE = "bridge"  # two groups that both see the target
+    LINK = "link"  # one direction, from the target to node `amount`
+    CLOG = "clog"  # everything to and from the target is held until the end
+    DISK_STALL = "disk-stall"
+    DISK_SLOW = "disk-slow"  # `amount` times slower
+    FSYNC_ERROR = "fsync-error"
+    WALL_JUMP = "wall-jump"  # by `amount` ms, for good
+    CLOCK_RATE = "clock-rate"  # the monotonic clock is `amount` ppm too fast, for good
+    SLOW_APPLIER = "slow-applier"  # each batch takes `amount` ns to apply
+    TRANSFER = "transfer"  # the leader is asked to hand over to the target
+    CAMPAIGN = "campaign"
+    SNAPSHOT = "snapshot"
+
+
+class Target(StrEnum):
+    """Whom a fault strikes, resolved when it does. `ANY` with a number names a fixed node."""
+
+    LEADER = "leader"
+    FOLLOWER = "follower"
+    ANY = "any"
+
+
+class Point(StrEnum):
+    """Places in a driver's work at which a node can be made to crash."""
+
+    PERSIST_ISSUED = "persist-issued"  # handed to the disk, not durable
+    DURABLE = "durable"  # on disk, nothing of `then` released
+    RELEASED = "released"  # `then` released, `persisted` not yet called
+    BEFORE_SEND = "before-send"
+    AFTER_SEND = "after-send"
+    BEFORE_APPLY = "before-apply"
+    AFTER_APPLY = "after-apply"  # in the state machine, `applied` not yet called
+    ELECTED = "elected"
+    SNAPSHOT_SAVED = "snapshot-saved"  # durable, `snapshot_made` not yet called
+    SNAPSHOT_RECEIVED = "snapshot-received"
+
+
+class OpKind(StrEnum):
+    PROPOSE = "propose"
+    READ = "read"
+    ADD_VOTER = "add-voter"
+    ADD_LEARNER = "add-learner"
+    REMOVE = "remove"
+    SWAP = "swap"  # joint consensus: one voter out, another in
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    at_ns: int
+    kind: FaultKind
+    for_ns: int
+    target: Target = Target.ANY
+    node: int = 0
+    amount: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trap:
+    """Crash the node that reaches `point` for the nth time in this run (all nodes counted together)."""
+
+    point: Point
+    nth: int
+    for_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    at_ns: int
+    kind: OpKind
+    node: int
+    amount: int = 1  # PROPOSE: entries; SWAP: the node that goes
+
+
+@dataclass(frozen=True, slots=True)
+class ClockKnobs:
+    rate_ppm: int = 0
+    wall_offset_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RaftKnobs:
+    """What the core is configured with; times in milliseconds."""
+
+    election_ms: int = 60
+    heartbeat_ms: int = 12
+    pre_vote: bool = True
+    check_quorum: bool = True
+    max_append_bytes: int = 1 << 20
+    max_inflight_messages: int = 256
+    max_uncommitted_bytes: int = 1 << 24
+    forwarding: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MachineKnobs:
+    """The replicated state machine. `snapshot_every` applied entries (0: never), keeping a tail of `keep_entries`."""
+
+    snapshot_every: int = 0
+    keep_entries: int = 0
+    apply_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run. `spares` are nodes outside the first configuration, for membership changes."""
+
+    seed: int
+    voters: int = 3
+    spares: int = 0
+    chaos_ns: int = SECOND
+    calm_ns: int = 10 * SECOND
+    events_max: int = 60_000
+    raft: RaftKnobs = field(default_factory=RaftKnobs)
+    network: NetworkKnobs = field(default_factory=NetworkKnobs)
+    disk: DiskKnobs = field(default_factory=DiskKnobs)
+    machine: MachineKnobs = field(default_factory=MachineKnobs)
+    clocks: tuple[ClockKnobs, ...] = ()
+    plan: tuple[Fault, ...] = ()
+    traps: tuple[Trap, ...] = ()
+    ops: tuple[Op, ...] = ()
+    dead_in_calm: int = 0  # so many members never come back; the others must go on without them
+
+    @property
+    def nodes(self) -> range:
+        return range(1, self.voters + self.spares + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How large the runs of a campaign are."""
+
+    name: str
+    sizes: tuple[int, ...]
+    chaos_ms: tuple[int, int]
+    faults_max: int
+    ops_max: int
+    churn_ppm: int  # share of runs that change the membership
+
+
+SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 8, 40, 200_000)
+LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 40, 300, 400_000)
+PROFILES: Final = {profile.name: profile for profile in (SHORT, LONG)}
+
+_BRIEF: Final = 1 * MS
+_FOR_EVER_KINDS: Final = frozenset({FaultKind.WALL_JUMP, FaultKind.CLOCK_RATE})
+
+
+def expand(seed: int, profile: Profile = SHORT) -> Case:
+    """The case that a seed stands for."""
+    draw = Stream(seed, "case", profile.name)
+    voters = draw.choice(profile.sizes)
+    churns = draw.chance(profile.churn_ppm)
+    spares = draw.between(1, 2) if churns else 0
+    chaos_ns = draw.between(*profile.chaos_ms) * MS
+    return Case(
+        seed=seed,
+        voters=voters,
+        spares=spares,
+        chaos_ns=chaos_ns,
+        events_max=400 * profile.ops_max + 20 * chaos_ns // MS * (voters + spares),
+        raft=_raft(draw),
+        network=_network(Stream(seed, "network knobs"), chaos_ns),
+        disk=_disk(Stream(seed, "disk knobs")),
+        machine=_machine(Stream(seed, "machine knobs")),
+        clocks=_clocks(Stream(seed, "clock knobs"), voters + spares),
+        plan=_plan(Stream(seed, "plan"), profile, voters + spares, chaos_ns),
+        traps=_traps(Stream(seed, "traps"), chaos_ns),
+        ops=_ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns),
+        dead_in_calm=0 if churns or not draw.chance(250_000) else draw.between(0, (voters - 1) // 2),
+    )
+
+
+def _raft(draw: Stream) -> RaftKnobs:
+    heartbeat = draw.between(4, 15)
+    return RaftKnobs(
+        election_ms=heartbeat * draw.between(4, 10),
+        heartbeat_ms=heartbeat,
+        pre_vote=not draw.chance(150_000),
+        check_quorum=not draw.chance(150_000),
+        max_append_bytes=draw.choice((1 << 20, 1 << 20, 200, 0)),
+        max_inflight_messages=draw.choice((256, 8, 1)),
+        max_uncommitted_bytes=draw.choice((1 << 24, 1 << 24, 1 << 10)),
+        forwarding=not draw.chance(300_000),
+    )
+
+
+def _network(draw: Stream, chaos_ns: int) -> NetworkKnobs:
+    return NetworkKnobs(
+        latency=draw.choice(sorted(LATENCIES)),
+        median_ns=draw.log_uniform(100 * US, 8 * MS),
+        loss_ppm=draw.choice((0, 0, 1_000, 20_000, 150_000)),
+        duplicate_ppm=draw.choice((0, 0, 5_000, 100_000)),
+        late_ppm=draw.choice((0, 0, 5_000, 50_000)),
+        late_max_ns=draw.between(10 * MS, max(20 * MS, chaos_ns)),
+        in_order=draw.chance(300_000),
+    )
+
+
+def _disk(draw: Stream) -> DiskKnobs:
+    return DiskKnobs(
+        latency=draw.choice(sorted(LATENCIES)),
+        median_ns=draw.log_uniform(20 * US, 5 * MS),
+        grouped_max=draw.choice((GROUPED_MAX, GROUPED_MAX, 1)),
+    )
+
+
+def _machine(draw: Stream) -> MachineKnobs:
+    snapshots = draw.chance(500_000)
+    return MachineKnobs(
+        snapshot_every=draw.log_uniform(3, 40) if snapshots else 0,
+        keep_entries=draw.choice((0, 0, 3, 20)),
+        apply_ns=draw.choice((0, 0, 0, draw.log_uniform(100 * US, 20 * MS))),
+    )
+
+
+def _clocks(draw: Stream, nodes: int) -> tuple[ClockKnobs, ...]:
+    if draw.chance(400_000):
+        return tuple(ClockKnobs() for _ in range(nodes))
+    spread = draw.choice((200, 20_000, 90_000))
+    return tuple(
+        ClockKnobs(draw.between(-spread, spread), draw.between(-100_000, 100_000)) for _ in range(nodes)
+    )
+
+
+_AMOUNTS: Final[dict[FaultKind, tuple[int, int]]] = {
+    FaultKind.SPLIT: (0, (1 << 16) - 1),
+    FaultKind.BRIDGE: (0, (1 << 16) - 1),
+    FaultKind.LINK: (0, (1 << 16) - 1),
+    FaultKind.DISK_SLOW: (2, 100),
+    FaultKind.WALL_JUMP: (-3_600_000, 3_600_000),
+    FaultKind.CLOCK_RATE: (-90_000, 90_000),
+    FaultKind.SLOW_APPLIER: (100 * US, 30 * MS),
+}
+_LIKELY: Final = (FaultKind.CRASH, FaultKind.CRASH, FaultKind.ISOLATE, FaultKind.SPLIT, FaultKind.PAUSE)
+
+
+def _plan(draw: Stream, profile: Profile, nodes: int, chaos_ns: int) -> tuple[Fault, ...]:
+    """Swarm: each run draws from a few kinds only, so that rare combinations are not drowned by common ones."""
+    kinds = [*draw.sample(tuple(FaultKind), draw.between(1, 5)), *draw.sample(_LIKELY, draw.between(0, 2))]
+    faults = [_fault(draw, kinds, nodes, chaos_ns) for _ in range(draw.between(0, profile.faults_max))]
+    return tuple(sorted(faults, key=lambda fault: fault.at_ns))
+
+
+def _fault(draw: Stream, kinds: list[FaultKind], nodes: int, chaos_ns: int) -> Fault:
+    kind = draw.choice(kinds)
+    low, high = _AMOUNTS.get(kind, (0, 0))
+    return Fault(
+        at_ns=draw.between(0, chaos_ns // MS) * MS,
+        kind=kind,
+        for_ns=draw.log_uniform(_BRIEF, chaos_ns),
+        target=draw.choice((Target.LEADER, Target.FOLLOWER, Target.ANY, Target.ANY)),
+        node=draw.between(1, nodes),
+        amount=draw.between(low, high),
+    )
+
+
+def _traps(draw: Stream, chaos_ns: int) -> tuple[Trap, ...]:
+    if draw.chance(500_000):
+        return ()
+    return tuple(
+        Trap(draw.choice(tuple(Point)), draw.log_uniform(1, 60), draw.log_uniform(_BRIEF, chaos_ns // 4))
+        for _ in range(draw.between(1, 5))
+    )
+
+
+_CHURN: Final = (OpKind.ADD_VOTER, OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
+
+
+def _ops(draw: Stream, profile: Profile, voters: int, spares: int, chaos_ns: int) -> tuple[Op, ...]:
+    nodes = voters + spares
+    ops = [_op(draw, nodes, chaos_ns) for _ in range(draw.between(profile.ops_max // 4, profile.ops_max))]
+    if spares:
+        count = draw.between(1, max(2, profile.ops_max // 10))
+        ops.extend(
+            Op(draw.below(chaos_ns), draw.choice(_CHURN), draw.between(1, nodes), draw.between(1, nodes))
+            for _ in range(count)
+        )
+    return tuple(sorted(ops, key=lambda op: op.at_ns))
+
+
+def _op(draw: Stream, nodes: int, chaos_ns: int) -> Op:
+    kind = OpKind.READ if draw.chance(MILLION // 5) else OpKind.PROPOSE
+    return Op(draw.below(chaos_ns), kind, draw.between(1, nodes), draw.choice((1, 1, 1, 4)))

@@ -1,0 +1,182 @@
+"""Performs a case's plan of faults on the nodes, network, disks and clocks, and ends all of them when the calm begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from quorker.core.raft.messages import NodeId
+from quorker.sim.case import Fault, FaultKind, Target
+from quorker.sim.kernel import Call
+from quorker.sim.node import Node
+from quorker.sim.trace import What
+from quorker.sim.workload import Workload
+from quorker.sim.world import World
+
+Pairs = list[tuple[NodeId, NodeId]]
+
+
+class Nemesis:
+    """Whoever breaks things. Until the calm, every fault ends after its time; the calm ends all at once."""
+
+    def __init__(self, world: World, nodes: Mapping[NodeId, Node], workload: Workload) -> None:
+        self._world = world
+        self._nodes = nodes
+        self._workload = workload
+        self._calm = False
+        self._strikes = self._ways()
+
+    def start(self) -> None:
+        for fault in self._world.case.plan:
+            self._world.kernel.after(fault.at_ns, self._strike, fault)
+
+    def end_all(self) -> None:
+        """Heal the disks, wake the frozen, restart the dead. The network is healed by its owner."""
+        self._calm = True
+        for node in self._nodes.values():
+            node.disk.slowness, node.disk.failing = 1, False
+            node.disk.resume()
+            node.apply_ns = 0
+            node.resume()
+            if node.raft is None:
+                node.start()
+
+    def _ways(self) -> dict[FaultKind, Callable[[Node, Fault], Callable[[], None] | None]]:
+        """How each kind of fault strikes; what that returns ends it."""
+        return {
+            FaultKind.CRASH: self._crash,
+            FaultKind.POWER_CUT: self._power_cut,
+            FaultKind.PAUSE: self._pause,
+            FaultKind.ISOLATE: self._isolate,
+            FaultKind.DEAF: self._deaf,
+            FaultKind.MUTE: self._mute,
+            FaultKind.SPLIT: self._split,
+            FaultKind.BRIDGE: self._bridge,
+            FaultKind.LINK: self._link,
+            FaultKind.CLOG: self._clog,
+            FaultKind.DISK_STALL: self._disk_stall,
+            FaultKind.DISK_SLOW: self._disk_slow,
+            FaultKind.FSYNC_ERROR: self._fsync_error,
+            FaultKind.WALL_JUMP: self._wall_jump,
+            FaultKind.CLOCK_RATE: self._clock_rate,
+            FaultKind.SLOW_APPLIER: self._slow_applier,
+            FaultKind.TRANSFER: self._transfer,
+            FaultKind.CAMPAIGN: self._campaign,
+            FaultKind.SNAPSHOT: self._snapshot,
+        }
+
+    def _strike(self, call: Call) -> None:
+        fault: Fault = call.payload
+        node = self._target(fault)
+        world = self._world
+        world.trace.record(world.kernel.now, What.FAULT, node.id, len(fault.kind), fault.for_ns)
+        if world.trace.sink:
+            world.say(
+                f"fault: {fault.kind} on n{node.id} for {fault.for_ns / 1e6:.3f} ms, amount {fault.amount}"
+            )
+        world.note(f"fault {fault.kind}")
+        end = self._strikes[fault.kind](node, fault)
+        if end is not None:
+            self._world.kernel.after(fault.for_ns, self._end, end)
+
+    def _end(self, call: Call) -> None:
+        if not self._calm:
+            call.payload()
+
+    def _target(self, fault: Fault) -> Node:
+        leader = self._workload.leader()
+        named = self._nodes[fault.node]
+        if fault.target is Target.LEADER and leader is not None:
+            return leader
+        if fault.target is Target.FOLLOWER and named is leader:
+            return self._nodes[fault.node % len(self._nodes) + 1]
+        return named
+
+    # ------------------------------------------------------------------ kinds of faults
+
+    def _crash(self, node: Node, fault: Fault) -> None:
+        node.crash(fault.for_ns)
+
+    def _power_cut(self, _: Node, fault: Fault) -> None:
+        for node in self._nodes.values():
+            node.crash(fault.for_ns)
+
+    def _pause(self, node: Node, _: Fault) -> Callable[[], None]:
+        node.pause()
+        return node.resume
+
+    def _isolate(self, node: Node, _: Fault) -> Callable[[], None]:
+        return self._cut(self._to(node) + self._from(node))
+
+    def _deaf(self, node: Node, _: Fault) -> Callable[[], None]:
+        return self._cut(self._to(node))
+
+    def _mute(self, node: Node, _: Fault) -> Callable[[], None]:
+        return self._cut(self._from(node))
+
+    def _split(self, _: Node, fault: Fault) -> Callable[[], None]:
+        return self._cut(self._across(fault, ()))
+
+    def _bridge(self, node: Node, fault: Fault) -> Callable[[], None]:
+        return self._cut(self._across(fault, (node.id,)))
+
+    def _link(self, node: Node, fault: Fault) -> Callable[[], None]:
+        other = fault.amount % len(self._nodes) + 1
+        return self._cut([(node.id, other)])
+
+    def _clog(self, node: Node, _: Fault) -> Callable[[], None]:
+        pairs = self._to(node) + self._from(node)
+        self._world.network.clog(pairs)
+        return lambda: self._world.network.unclog(pairs)
+
+    def _disk_stall(self, node: Node, _: Fault) -> Callable[[], None]:
+        node.disk.stall()
+        return node.disk.resume
+
+    def _disk_slow(self, node: Node, fault: Fault) -> Callable[[], None]:
+        node.disk.slowness = fault.amount
+        return lambda: setattr(node.disk, "slowness", 1)
+
+    def _fsync_error(self, node: Node, _: Fault) -> None:
+        node.disk.failing = True
+
+    def _wall_jump(self, node: Node, fault: Fault) -> None:
+        node.clock.jump_wall(fault.amount)
+
+    def _clock_rate(self, node: Node, fault: Fault) -> None:
+        node.clock.set_rate(self._world.kernel.now, fault.amount)
+
+    def _slow_applier(self, node: Node, fault: Fault) -> Callable[[], None]:
+        node.apply_ns = fault.amount
+        return lambda: setattr(node, "apply_ns", self._world.case.machine.apply_ns)
+
+    def _transfer(self, node: Node, _: Fault) -> None:
+        leader = self._workload.leader()
+        if leader is not None:
+            leader.ask(lambda raft: raft.transfer(node.id))
+
+    def _campaign(self, node: Node, _: Fault) -> None:
+        node.ask(lambda raft: raft.campaign())
+
+    def _snapshot(self, node: Node, _: Fault) -> None:
+        node.ask(node.save_snapshot)
+
+    # ------------------------------------------------------------------ links
+
+    def _cut(self, pairs: Pairs) -> Callable[[], None]:
+        self._world.network.cut(pairs)
+        return lambda: self._world.network.cut(pairs, by=-1)
+
+    def _to(self, node: Node) -> Pairs:
+        return [(other, node.id) for other in self._nodes if other != node.id]
+
+    def _from(self, node: Node) -> Pairs:
+        return [(node.id, other) for other in self._nodes if other != node.id]
+
+    def _across(self, fault: Fault, spared: tuple[NodeId, ...]) -> Pairs:
+        """Both directions between two groups; bit i of `amount` tells the group of node i."""
+        return [
+            (one, other)
+            for one in self._nodes
+            for other in self._nodes
+            if (fault.amount >> one ^ fault.amount >> other) & 1 and one not in spared and other not in spared
+        ]

@@ -1,0 +1,116 @@
+"""What is asked of a cluster of bare Raft members: proposals, reads and membership changes, and the probes at the end.
+
+Every payload begins with a number of its own, so that the oracles can tell what was promised about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange
+from quorker.core.raft.effects import Role
+from quorker.core.raft.messages import NodeId
+from quorker.sim.case import Op, OpKind
+from quorker.sim.kernel import Call
+from quorker.sim.node import Node
+from quorker.sim.randomness import Stream
+from quorker.sim.trace import What
+from quorker.sim.world import World
+
+MARK: Final = b"op"  # no configuration entry begins so
+SIZES: Final = (8, 8, 20, 100, 400)  # bytes of a payload
+
+
+class Workload:
+    """Performs a case's operations, and remembers what became of each payload."""
+
+    def __init__(self, world: World, nodes: Mapping[NodeId, Node]) -> None:
+        self._world = world
+        self._nodes = nodes
+        self._sizes = Stream(world.case.seed, "sizes")
+        self._contexts = 0
+        self._payloads = 0
+        self._proposed: dict[int, tuple[NodeId, list[bytes]]] = {}
+        for node in nodes.values():
+            node.on_dropped = self._on_dropped
+
+    def start(self) -> None:
+        for op in self._world.case.ops:
+            self._world.kernel.after(op.at_ns, self._perform, op)
+
+    def leader(self) -> Node | None:
+        """The running member that leads the highest term."""
+        leading = [
+            (raft.term, node.id)
+            for node in self._nodes.values()
+            if (raft := node.raft) and raft.role is Role.LEADER
+        ]
+        return self._nodes[max(leading)[1]] if leading else None
+
+    def propose(self, node: Node, count: int = 1) -> bytes | None:
+        """Propose entries through `node`. Returns the name of the last payload, None if nobody is there."""
+        items = [self._payload() for _ in range(count)]
+        names = [item[:8] for item in items]
+        self._contexts += 1
+        self._proposed[self._contexts] = (node.id, names)
+        self._note(OpKind.PROPOSE, node.id, count)
+        return names[-1] if node.propose(items, self._contexts) else None
+
+    def read(self, node: Node) -> int:
+        """Ask for a linearizable read through `node`; returns its context."""
+        self._contexts += 1
+        self._note(OpKind.READ, node.id, self._contexts)
+        node.read(self._contexts)
+        return self._contexts
+
+    def _perform(self, call: Call) -> None:
+        op: Op = call.payload
+        node = self._nodes[op.node]
+        if op.kind is OpKind.PROPOSE:
+            self.propose(node, op.amount)
+        elif op.kind is OpKind.READ:
+            self.read(node)
+        else:
+            self._change(op)
+
+    def _change(self, op: Op) -> None:
+        """Membership changes go to whoever leads: others would only drop them."""
+        leader = self.leader()
+        if leader is None:
+            return
+        self._contexts += 1
+        self._note(op.kind, op.node, op.amount)
+        change = _CHANGES[op.kind](op)
+        if self._world.trace.sink:
+            self._world.say(f"n{leader.id} is asked for {change}")
+        leader.propose_config(change, self._contexts)
+
+    def _payload(self) -> bytes:
+        self._payloads += 1
+        name = MARK + self._payloads.to_bytes(6, "big")
+        return name.ljust(self._sizes.choice(SIZES), b".")
+
+    def _on_dropped(self, context: int) -> None:
+        node_id, names = self._proposed.pop(context, (0, []))
+        for name in names:
+            self._world.oracles.refused[name] = f"which n{node_id} had refused"
+
+    def _note(self, kind: OpKind, node_id: NodeId, amount: int) -> None:
+        self._world.trace.record(self._world.kernel.now, What.OPERATION, node_id, len(kind), amount)
+
+
+def _one(kind: ChangeKind) -> Callable[[Op], ConfigChange]:
+    return lambda op: ConfigChange((ChangeStep(kind, op.node),))
+
+
+def _swap(op: Op) -> ConfigChange:
+    return ConfigChange((ChangeStep(ChangeKind.ADD_VOTER, op.node), ChangeStep(ChangeKind.REMOVE, op.amount)))
+
+
+_CHANGES: Final[dict[OpKind, Callable[[Op], ConfigChange]]] = {
+    OpKind.ADD_VOTER: _one(ChangeKind.ADD_VOTER),
+    OpKind.ADD_LEARNER: _one(ChangeKind.ADD_LEARNER),
+    OpKind.REMOVE: _one(ChangeKind.REMOVE),
+    OpKind.SWAP: _swap,
+}

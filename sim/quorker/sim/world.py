@@ -1,0 +1,57 @@
+"""What the nodes of one simulated run share: true time, the network, the oracles, the record and the traps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from quorker.sim.case import Case, Point, Trap
+from quorker.sim.checks import Oracles
+from quorker.sim.kernel import Kernel
+from quorker.sim.network import Network
+from quorker.sim.trace import Trace
+
+
+@dataclass(slots=True)
+class Traps:
+    """The crashes that wait at points of a driver's work. Each springs once."""
+
+    armed: dict[Point, list[Trap]] = field(default_factory=dict[Point, list[Trap]])
+    reached: dict[Point, int] = field(default_factory=dict[Point, int])
+
+    @classmethod
+    def of(cls, case: Case) -> Traps:
+        traps = cls()
+        for trap in case.traps:
+            traps.armed.setdefault(trap.point, []).append(trap)
+        return traps
+
+    def reach(self, point: Point) -> Trap | None:
+        """Count this visit; the trap that it springs, if any."""
+        count = self.reached.get(point, 0) + 1
+        self.reached[point] = count
+        waiting = self.armed.get(point, [])
+        for trap in waiting:
+            if trap.nth == count:
+                waiting.remove(trap)
+                return trap
+        return None
+
+
+@dataclass(slots=True)
+class World:
+    case: Case
+    kernel: Kernel
+    trace: Trace
+    network: Network
+    oracles: Oracles
+    traps: Traps
+    sometimes: dict[str, int] = field(
+        default_factory=dict[str, int]
+    )  # how often something worth testing happened
+
+    def note(self, what: str) -> None:
+        """Something that a good campaign should have seen happened."""
+        self.sometimes[what] = self.sometimes.get(what, 0) + 1
+
+    def say(self, text: str) -> None:
+        self.trace.line(self.kernel.now, text)

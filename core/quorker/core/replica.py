@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.outcome import Outcome

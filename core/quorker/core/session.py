@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, encode
@@ -147,7 +147,7 @@ class ClientSession:
     def _pack_group(self, bodies: list[bytes]) -> bytes:
         pack, array = self._packer.pack, self._packer.pack_array_header
         head = array(3) + pack(self.session_id) + pack(self._answered_below) + array(len(bodies))
-        return head + b"".join(bodies)
+        return b"".join((head, *bodies))
 
     def _take_opening(self) -> bytes | None:
         if self._opened_sent_ms >= 0:
@@ -156,7 +156,7 @@ class ClientSession:
         if self._open_first_sent_ms < 0:
             self._open_first_sent_ms = self.now_ms
         command = OpenSession(self.config.name, self.config.ttl_ms, self.config.replaces)
-        return self._packer.pack([0, 0, [[self.nonce, encode(command)]]])
+        return bytes(self._packer.pack([0, 0, [[self.nonce, encode(command)]]]))
 
     def on_route_changed(self) -> None:
         """Whatever was under way may be lost (new leader, broken connection): send it again. Repeats apply once."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core.jobs.outcome import Notice, Outcome
 
@@ -25,6 +25,8 @@ class Host(Protocol):
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
         """These commands (session 0: the nonce of an opening) were not appended and will not be."""
         ...
+
+    def on_lost(self, session_id: int, reason: str) -> None: ...
 
     def on_route_changed(self) -> None:
         """Whatever is unanswered may be lost: send it again."""

@@ -53,5 +53,9 @@ class OwnSession:
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
         self.driver.session.on_refused(seqs, retry_after_ms)
 
+    def on_lost(self, session_id: int, reason: str) -> None:
+        if session_id == self.driver.session.session_id:
+            self.driver.on_lost(reason)
+
     def on_route_changed(self) -> None:
         self.driver.session.on_route_changed()

@@ -1,0 +1,253 @@
+"""One member: a replica, its disk, its links and its own session, as one `Connection`.
+
+`node_start.py` puts the parts together and takes them apart again; the drive loop is `driver.py`; clients are served
+by `gateway.py`; snapshots move in `snapshots.py`. Here stands what user code asks of a member, and what the loop reports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import trio
+
+from quorker.core.errors import NotApplied
+from quorker.core.jobs.commands import Command
+from quorker.core.raft.effects import ConfigChanged, LeaderChanged, ReadFailed, ReadReady, Role, RoleChanged
+from quorker.core.raft.messages import NOBODY, NodeId
+from quorker.core.replica import Applied, LoadSnapshot, Refused, Replica, SaveSnapshot
+from quorker.transport.clock import monotonic_ms
+from quorker.transport.connection import Answer, Consistency, Status
+from quorker.transport.driver import Driver
+from quorker.transport.hosting import SessionHosts, group_names
+from quorker.transport.node_config import NodeConfig
+from quorker.transport.own_session import OwnSession
+from quorker.transport.session_driver import JobReceiver
+
+FINAL_STATES: Final = ("Succeeded", "Failed", "Deleted", "Quarantined")
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One task that waits for an index or an answer of Raft."""
+
+    event: trio.Event = field(default_factory=trio.Event)
+    index: int = -1
+    reason: str = ""
+
+
+class Node:
+    """A running member. Made by `open_node`; satisfies `Connection`."""
+
+    def __init__(self, config: NodeConfig, cluster_id: str, replica: Replica, address: str) -> None:
+        self.config = config
+        self.node_id = config.node_id
+        self.cluster_id = cluster_id
+        self.address = address
+        self.replica = replica
+        self.hosts = SessionHosts()
+        self.faulted = ""
+        self.driver: Driver
+        self.own: OwnSession
+        self.refuse_forwarded: Callable[[NodeId, int, tuple[int, ...], str, int], None]
+        self.save_snapshot: Callable[[SaveSnapshot], None]
+        self.load_snapshot: Callable[[LoadSnapshot], None]
+        self.on_members_changed: Callable[[ConfigChanged], None]
+        self.changed = trio.Event()  # replaced at each change of role, leader or configuration
+        self._reads: dict[int, _Waiter] = {}
+        self._next_read = 1
+        self._applied_waiters: list[_Waiter] = []
+        self._finish_waiters: dict[str, list[trio.Event]] = {}
+
+    # ------------------------------------------------------------------ Connection
+
+    @property
+    def session_id(self) -> int:
+        return self.own.driver.session.session_id
+
+    @property
+    def is_leader(self) -> bool:
+        return self.replica.is_leader
+
+    async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
+        return await self.own.driver.submit(command, timeout)
+
+    async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
+        if consistency == "linearizable":
+            await self.wait_linearizable()
+        return self.query_now(name, args)
+
+    def query_now(self, name: str, args: dict[str, Any]) -> Answer:
+        value = self.replica.store.query(name, args)
+        return Answer(value, self.replica.store_index, self.age_ms())
+
+    async def wait_linearizable(self) -> None:
+        """Return once this replica has applied everything that was acknowledged anywhere before this call."""
+        context, waiter = self._next_read, _Waiter()
+        self._next_read += 1
+        self._reads[context] = waiter
+        try:
+            self.replica.read(context)
+            self.driver.wake()
+            with trio.move_on_after(self.config.default_timeout) as scope:
+                await waiter.event.wait()
+            if scope.cancelled_caught or waiter.index < 0:
+                why = waiter.reason or f"no answer within {self.config.default_timeout} s"
+                raise NotApplied(f"a linearizable read needs a leader with a majority behind it: {why}")
+        finally:
+            self._reads.pop(context, None)
+        await self.wait_applied(waiter.index)
+
+    async def wait_applied(self, index: int) -> None:
+        if self.replica.store_index >= index:
+            return
+        waiter = _Waiter(index=index)
+        self._applied_waiters.append(waiter)
+        await waiter.event.wait()
+
+    async def wait_finished(self, job_id: str, timeout: float) -> None:
+        with trio.fail_after(timeout):
+            await self.wait_ended(job_id)
+
+    async def wait_ended(self, job_id: str) -> None:
+        """Return when the job is in a final state, or not known here."""
+        job = self.replica.store.jobs.get(job_id)
+        if job is None or job.state in FINAL_STATES:
+            return
+        event = trio.Event()
+        self._finish_waiters.setdefault(job_id, []).append(event)
+        await event.wait()
+
+    def worker(
+        self, queues: Sequence[str], slots: int, on_cancel: Callable[[int, str], None]
+    ) -> AbstractAsyncContextManager[JobReceiver]:
+        return self.own.driver.work(queues, slots, on_cancel)
+
+    async def status(self) -> Status:
+        return self.status_now()
+
+    def status_now(self) -> Status:
+        raft = self.replica.raft
+        contact = None if raft.role is Role.LEADER else self._contact_age_ms()
+        return Status(
+            node_id=self.node_id,
+            cluster_id=self.cluster_id,
+            role=raft.role.value,
+            term=raft.term,
+            leader=raft.leader,
+            members=raft.conf_state.voters,
+            commit_index=raft.commit_index,
+            applied_index=self.replica.store_index,
+            last_index=raft.last_index,
+            lag=max(raft.commit_index, raft.last_index) - self.replica.store_index,
+            leader_contact_age_ms=contact,
+            faulted=self.faulted,
+        )
+
+    def _contact_age_ms(self) -> int | None:
+        raft = self.replica.raft
+        return None if raft.leader == NOBODY else max(0, monotonic_ms() - raft.last_leader_contact)
+
+    def age_ms(self) -> int:
+        """How old what this replica knows may be: 0 at the leader, -1 while no leader is known."""
+        if self.replica.is_leader:
+            return 0
+        age = self._contact_age_ms()
+        return -1 if age is None else age
+
+    async def transfer_leadership(self) -> bool:
+        """Hand leadership to the follower that lacks least; True when somebody else leads afterwards."""
+        if not self.replica.is_leader:
+            return True
+        others = [(peer.match_index, node) for node, peer in self.replica.raft.progress.items() if node != self.node_id]
+        if not others:
+            return False
+        self.replica.raft.transfer(max(others)[1])
+        self.driver.wake()
+        with trio.move_on_after(self.config.timing.election_ms / 1000):
+            while self.replica.is_leader:
+                await self.changed.wait()
+        return not self.replica.is_leader
+
+    # ------------------------------------------------------------------ Owner of the drive loop
+
+    def flush_sessions(self) -> None:
+        self.own.flush()
+
+    def tick_sessions(self, now_ms: int) -> None:
+        self.own.driver.tick(now_ms)
+
+    def submit_group(self, group: bytes) -> None:
+        """A group of a session hosted here, on its way to the leader."""
+        self.replica.submit(group, self.node_id)
+        self.driver.wake()
+
+    def on_applied(self, effect: Applied) -> None:
+        self.hosts.on_outcome(effect.outcome)
+        if self._finish_waiters:
+            for job_id in effect.outcome.finished:
+                for event in self._finish_waiters.pop(job_id, ()):
+                    event.set()
+        if self._applied_waiters:
+            self._release_applied()
+
+    def _release_applied(self) -> None:
+        index = self.replica.store_index
+        for waiter in self._applied_waiters:
+            if waiter.index <= index:
+                waiter.event.set()
+        self._applied_waiters = [waiter for waiter in self._applied_waiters if waiter.index > index]
+
+    def on_refused(self, effect: Refused) -> None:
+        session_id, seqs = group_names(effect.group)
+        if effect.origin == self.node_id:
+            self.hosts.on_refused(session_id, seqs, effect.reason.name, effect.retry_after_ms)
+        else:
+            self.refuse_forwarded(effect.origin, session_id, seqs, effect.reason.name, effect.retry_after_ms)
+
+    def on_read(self, effect: ReadReady | ReadFailed) -> None:
+        waiter = self._reads.get(effect.context)
+        if waiter is None:
+            return
+        if isinstance(effect, ReadReady):
+            waiter.index = effect.index
+        else:
+            waiter.reason = effect.reason.value
+        waiter.event.set()
+
+    def on_snapshot_due(self, effect: SaveSnapshot) -> None:
+        self.save_snapshot(effect)
+
+    def on_snapshot_installed(self, effect: LoadSnapshot) -> None:
+        self.load_snapshot(effect)
+
+    def on_change(self, effect: RoleChanged | LeaderChanged | ConfigChanged) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+        if isinstance(effect, ConfigChanged):
+            self.on_members_changed(effect)
+        elif isinstance(effect, LeaderChanged) and effect.leader != NOBODY:
+            self.hosts.on_route_changed()
+            self.driver.wake()
+
+    def on_state_replaced(self) -> None:
+        """The state machine jumped to a snapshot: tell every hosted session what it missed."""
+        tables = self.replica.store
+        for session_id, host in self.hosts.hosted().items():
+            session = tables.sessions.get(session_id)
+            if session is None:
+                host.on_lost(session_id, "the session ended while this member was away")
+                continue
+            for seq, reply in list(session.replies.items()):
+                host.on_reply(session_id, seq, reply)
+            for notice in tables.notices_of(session_id):
+                host.on_notice(notice)
+        for job_id in list(self._finish_waiters):
+            job = tables.jobs.get(job_id)
+            if job is None or job.state in FINAL_STATES:
+                for event in self._finish_waiters.pop(job_id):
+                    event.set()
+        self._release_applied()
+

@@ -76,7 +76,7 @@ def test_a_directive_without_output_is_an_error_with_its_line() -> None:
 
 def test_missing_and_double_arguments_are_errors() -> None:
     directive = Directive("campaign", (), "", "", "campaign", 7)
-    with pytest.raises(TranscriptError, match="line 7: campaign needs a number"):
+    with pytest.raises(TranscriptError, match="argument 1 must be a number"):
         directive.integer(0)
     with pytest.raises(TranscriptError, match="exactly one value"):
         Argument("v1", ("true", "false")).one()

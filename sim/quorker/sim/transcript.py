@@ -6,7 +6,7 @@ they do is in `transcript_environment`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -50,55 +50,31 @@ def run_transcript(transcript: Transcript) -> Iterator[tuple[Directive, str]]:
 
 
 class TranscriptRunner:
-    """One run of a transcript, from an empty cluster on."""
+    """One run of a transcript, from an empty cluster on. Each directive is a method that returns what it prints."""
 
     def __init__(self) -> None:
         self.cluster = Environment()
         self._log_level = LOG_LEVELS[0]
-        self._commands: dict[str, Callable[[Directive], str]] = {
-            "add-nodes": self._add_nodes,
-            "campaign": self._campaign,
-            "compact": lambda directive: self.cluster.compact(directive.integer(0), directive.integer(1)),
-            "deliver-msgs": self._deliver,
-            "forget-leader": self._forget_leader,
-            "log-level": self._set_log_level,
-            "process-append-thread": self._process_append_threads,
-            "process-apply-thread": self._process_apply_threads,
-            "process-ready": self._process_readies,
-            "propose": self._propose,
-            "propose-conf-change": self._propose_config_change,
-            "raft-log": lambda directive: self.cluster.raft_log(directive.integer(0)),
-            "raft-state": lambda _: self.cluster.raft_state(),
-            "report-unreachable": self._report_unreachable,
-            "send-snapshot": lambda directive: self.cluster.send_snapshot(
-                directive.integer(0), directive.integer(1)
-            ),
-            "set-randomized-election-timeout": self._set_election_timeout,
-            "stabilize": self._stabilize,
-            "status": lambda directive: self.cluster.status(directive.integer(0)),
-            "tick-election": lambda directive: self._tick(directive, ELECTION_TICKS),
-            "tick-heartbeat": lambda directive: self._tick(directive, HEARTBEAT_TICKS),
-            "transfer-leadership": self._transfer_leadership,
-        }
-
-    @property
-    def directive_names(self) -> tuple[str, ...]:
-        return tuple(self._commands)
 
     def run(self, directive: Directive) -> str:
         """What the directive prints: `ok` if nothing. A quiet transcript prints nothing but refusals."""
-        command = self._commands.get(directive.name)
-        if command is None:
-            raise TranscriptError(f"line {directive.line}: no directive is called {directive.name}")
-        refusal = ""
         try:
-            output = command(directive)
-        except DirectiveFailed as error:
-            output, refusal = "", str(error)
+            output, refusal = self._printed(directive)
+        except TranscriptError as error:
+            raise TranscriptError(f"line {directive.line}: {directive.head}: {error}") from error
         output = ("" if self._log_level == QUIET else output) + refusal
         return output if output.endswith("\n") else (output or "ok") + "\n"
 
-    def _add_nodes(self, directive: Directive) -> str:
+    def _printed(self, directive: Directive) -> tuple[str, str]:
+        command = DIRECTIVES.get(directive.name)
+        if command is None:
+            raise TranscriptError("there is no such directive")
+        try:
+            return command(self, directive), ""
+        except DirectiveFailed as refusal:
+            return "", str(refusal)
+
+    def add_nodes(self, directive: Directive) -> str:
         config = stub_config()
         members: dict[str, tuple[NodeId, ...]] = {"voters": (), "learners": ()}
         index, asynchronous = 0, False
@@ -115,41 +91,60 @@ class TranscriptRunner:
         self.cluster.add_nodes(directive.integer(0), config, snapshot, asynchronous=asynchronous)
         return ""
 
-    def _campaign(self, directive: Directive) -> str:
+    def compact(self, directive: Directive) -> str:
+        return self.cluster.compact(directive.integer(0), directive.integer(1))
+
+    def raft_log(self, directive: Directive) -> str:
+        return self.cluster.raft_log(directive.integer(0))
+
+    def raft_state(self, _directive: Directive) -> str:
+        return self.cluster.raft_state()
+
+    def status(self, directive: Directive) -> str:
+        return self.cluster.status(directive.integer(0))
+
+    def send_snapshot(self, directive: Directive) -> str:
+        return self.cluster.send_snapshot(directive.integer(0), directive.integer(1))
+
+    def campaign(self, directive: Directive) -> str:
         self.cluster.node(directive.integer(0)).campaign()
         return ""
 
-    def _forget_leader(self, directive: Directive) -> str:
+    def forget_leader(self, directive: Directive) -> str:
         self.cluster.node(directive.integer(0)).forget_leader()
         return ""
 
-    def _report_unreachable(self, directive: Directive) -> str:
+    def report_unreachable(self, directive: Directive) -> str:
         self.cluster.node(directive.integer(0)).peer_unreachable(directive.integer(1))
         return ""
 
-    def _transfer_leadership(self, directive: Directive) -> str:
+    def transfer_leadership(self, directive: Directive) -> str:
         (sender,), (to,) = (_required(directive, key).integers() for key in ("from", "to"))
         self.cluster.node(sender).transfer(to)
         return ""
 
-    def _tick(self, directive: Directive, count: int) -> str:
-        self.cluster.node(directive.integer(0)).tick(count)
+    def tick_election(self, directive: Directive) -> str:
+        self.cluster.node(directive.integer(0)).tick(ELECTION_TICKS)
         return ""
 
-    def _set_election_timeout(self, directive: Directive) -> str:
+    def tick_heartbeat(self, directive: Directive) -> str:
+        self.cluster.node(directive.integer(0)).tick(HEARTBEAT_TICKS)
+        return ""
+
+    def set_election_timeout(self, directive: Directive) -> str:
         (ticks,) = _required(directive, "timeout").integers()
         self.cluster.node(directive.integer(0)).set_election_timeout(ticks)
         return ""
 
-    def _set_log_level(self, directive: Directive) -> str:
+    def set_log_level(self, directive: Directive) -> str:
         self._log_level = _log_level(directive.positionals()[0])
         return ""
 
-    def _propose(self, directive: Directive) -> str:
+    def propose(self, directive: Directive) -> str:
         node_id, data = directive.integer(0), directive.positionals()[1]
         return _refuse_if(self.cluster.node(node_id).propose(data.encode()))
 
-    def _propose_config_change(self, directive: Directive) -> str:
+    def propose_config_change(self, directive: Directive) -> str:
         version, transition = directive.get("v1"), directive.get("transition")
         change = ConfigChange(
             parse_steps(directive.input),
@@ -158,21 +153,21 @@ class TranscriptRunner:
         )
         return _refuse_if(self.cluster.node(directive.integer(0)).propose_config(change))
 
-    def _stabilize(self, directive: Directive) -> str:
+    def stabilize(self, directive: Directive) -> str:
         level = directive.get("log-level")
         output = self.cluster.stabilize(_node_ids(directive))
         return "" if level and _log_level(level.one()) == QUIET else output
 
-    def _process_readies(self, directive: Directive) -> str:
+    def process_readies(self, directive: Directive) -> str:
         return _of_each(directive, "handling Ready", self.cluster.process_ready)
 
-    def _process_append_threads(self, directive: Directive) -> str:
+    def process_append_threads(self, directive: Directive) -> str:
         return _of_each(directive, "processing append thread", self.cluster.process_append_thread)
 
-    def _process_apply_threads(self, directive: Directive) -> str:
+    def process_apply_threads(self, directive: Directive) -> str:
         return _of_each(directive, "processing apply thread", self.cluster.process_apply_thread)
 
-    def _deliver(self, directive: Directive) -> str:
+    def deliver(self, directive: Directive) -> str:
         kind = directive.get("type")
         wanted = kind.one() if kind else None
         printed: list[str] = []
@@ -182,6 +177,31 @@ class TranscriptRunner:
             elif argument.key == "drop":
                 printed += [self.cluster.drop(node_id, wanted) for node_id in argument.integers()]
         return "".join(printed) or "no messages\n"
+
+
+DIRECTIVES: Final[Mapping[str, Callable[[TranscriptRunner, Directive], str]]] = {
+    "add-nodes": TranscriptRunner.add_nodes,
+    "campaign": TranscriptRunner.campaign,
+    "compact": TranscriptRunner.compact,
+    "deliver-msgs": TranscriptRunner.deliver,
+    "forget-leader": TranscriptRunner.forget_leader,
+    "log-level": TranscriptRunner.set_log_level,
+    "process-append-thread": TranscriptRunner.process_append_threads,
+    "process-apply-thread": TranscriptRunner.process_apply_threads,
+    "process-ready": TranscriptRunner.process_readies,
+    "propose": TranscriptRunner.propose,
+    "propose-conf-change": TranscriptRunner.propose_config_change,
+    "raft-log": TranscriptRunner.raft_log,
+    "raft-state": TranscriptRunner.raft_state,
+    "report-unreachable": TranscriptRunner.report_unreachable,
+    "send-snapshot": TranscriptRunner.send_snapshot,
+    "set-randomized-election-timeout": TranscriptRunner.set_election_timeout,
+    "stabilize": TranscriptRunner.stabilize,
+    "status": TranscriptRunner.status,
+    "tick-election": TranscriptRunner.tick_election,
+    "tick-heartbeat": TranscriptRunner.tick_heartbeat,
+    "transfer-leadership": TranscriptRunner.transfer_leadership,
+}
 
 
 def stub_config() -> RaftConfig:
@@ -250,7 +270,7 @@ def _of_each(directive: Directive, title: str, process: Callable[[NodeId], str])
 def _required(directive: Directive, key: str) -> Argument:
     argument = directive.get(key)
     if argument is None:
-        raise TranscriptError(f"line {directive.line}: {directive.name} needs {key}=")
+        raise TranscriptError(f"{key}= is missing")
     return argument
 
 

@@ -21,8 +21,9 @@ from quorker.sim.transcript_format import (
     format_snapshot,
     indented,
 )
-from quorker.sim.transcript_node import Envelope, LocalResponse, Node, Ready, envelope_wire
+from quorker.sim.transcript_node import Node
 from quorker.sim.transcript_parser import TranscriptError
+from quorker.sim.transcript_ready import Envelope, LocalResponse, Ready, envelope_wire
 from quorker.sim.transcript_wire import format_message, format_wire
 
 ROLES: Final = {
@@ -31,6 +32,8 @@ ROLES: Final = {
     Role.CANDIDATE: "StateCandidate",
     Role.LEADER: "StateLeader",
 }
+
+ROUNDS_MAX: Final = 1000
 
 
 class Environment:
@@ -58,8 +61,10 @@ class Environment:
         """Handle Readies, deliver messages, then run append and apply threads, until nothing is left to do."""
         chosen = [self.node(node_id) for node_id in node_ids] or self.nodes
         printed: list[str] = []
-        while round_of := self._round(chosen):
-            printed.append(round_of)
+        while done := self._round(chosen):
+            printed.append(done)
+            if len(printed) > ROUNDS_MAX:
+                raise TranscriptError(f"not stable after {ROUNDS_MAX} rounds")
         return "".join(printed)
 
     def _round(self, chosen: Sequence[Node]) -> str:

@@ -8,24 +8,46 @@ rules of `quorker.core.raft.effects` hold in both: what must follow a write leav
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from dataclasses import replace
+from typing import Final
 
+from quorker.core.raft import invariants
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
-from quorker.core.raft.effects import Apply, Dropped, Effect, Fatal, InstallState, Persist, Role, Send
+from quorker.core.raft.effects import (
+    Apply,
+    Dropped,
+    DropReason,
+    Effect,
+    Fatal,
+    InstallState,
+    Persist,
+    Role,
+    Send,
+)
 from quorker.core.raft.messages import (
     AppendResponse,
     Entry,
     ForwardProposal,
     HardState,
-    Message,
     NodeId,
     SnapshotMeta,
     VoteResponse,
 )
+from quorker.sim.transcript_disk import Storage, check_durable
 from quorker.sim.transcript_parser import TranscriptError
+from quorker.sim.transcript_ready import (
+    AppendWork,
+    ApplyWork,
+    Envelope,
+    LocalResponse,
+    Outbox,
+    Ready,
+    SoftState,
+    envelope_wire,
+    fold,
+)
 from quorker.sim.transcript_wire import APPEND_THREAD, APPLY_THREAD, Wire, append_wire, apply_wire, wire_of
 
 PROPOSAL_DROPPED: Final = "raft proposal dropped"
@@ -33,100 +55,6 @@ UNKNOWN_PEER: Final = "raft: cannot step as peer not found"
 RESPONSES: Final = frozenset(
     {"MsgAppResp", "MsgVoteResp", "MsgPreVoteResp", "MsgHeartbeatResp", "MsgReadIndexResp"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LocalResponse:
-    """What the disk (`persisted`) or the state machine (`applied`) of a node tells it, on its way."""
-
-    to: NodeId
-    wire: Wire
-    persisted: int = 0
-    applied: int = 0
-
-
-Envelope: TypeAlias = Message | LocalResponse
-
-
-def envelope_wire(envelope: Envelope) -> Wire:
-    return envelope.wire if isinstance(envelope, LocalResponse) else wire_of(envelope)
-
-
-@dataclass(frozen=True, slots=True)
-class SoftState:
-    leader: NodeId
-    role: Role
-
-
-@dataclass(slots=True)
-class Outbox:
-    """What the core asked for since the last Ready. `answers` follow a write; `sends` do not."""
-
-    persists: list[Persist] = field(default_factory=list[Persist])
-    applies: list[Apply] = field(default_factory=list[Apply])
-    sends: list[Message] = field(default_factory=list[Message])
-    answers: list[Envelope] = field(default_factory=list[Envelope])
-
-    def __bool__(self) -> bool:
-        return bool(self.persists or self.applies or self.sends or self.answers)
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """Everything a driver has to do now. `soft` and `hard_state` only if they changed."""
-
-    soft: SoftState | None
-    hard_state: HardState | None
-    must_sync: bool
-    entries: tuple[Entry, ...]
-    snapshot: SnapshotMeta | None
-    committed: tuple[Entry, ...]
-    messages: tuple[Wire, ...]
-    sent: tuple[Message, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AppendWork:
-    """A write that waits for the append thread, with what leaves once it is done."""
-
-    wire: Wire
-    persists: tuple[Persist, ...]
-    responses: tuple[Envelope, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ApplyWork:
-    wire: Wire
-    response: LocalResponse
-
-
-class Storage:
-    """The log as this node's disk holds it."""
-
-    def __init__(self, base: SnapshotMeta) -> None:
-        self.first_index = base.index + 1
-        self.entries: list[Entry] = []
-
-    @property
-    def last_index(self) -> int:
-        return self.first_index - 1 + len(self.entries)
-
-    def write(self, persist: Persist) -> None:
-        """Truncate, install, append: the order that Persist demands."""
-        if persist.truncate_from is not None:
-            del self.entries[max(persist.truncate_from - self.first_index, 0) :]
-        if persist.snapshot is not None:
-            self.first_index = persist.snapshot.index + 1
-            self.entries.clear()
-        if persist.entries and persist.entries[0].index != self.last_index + 1:
-            raise TranscriptError(
-                f"a write at {persist.entries[0].index} leaves a gap after {self.last_index}"
-            )
-        self.entries.extend(persist.entries)
-
-    def compact(self, keep_from: int) -> None:
-        del self.entries[: keep_from - self.first_index]
-        self.first_index = keep_from
 
 
 class Node:
@@ -147,6 +75,8 @@ class Node:
         self._unwritten: int | None = None  # the first entry that etcd would still call unstable
         self._unacknowledged: list[int] = []
         self._acknowledged: set[int] = set()
+        self._stood_in = 0  # the last term in which this node voted for itself
+        self._view = invariants.view(self.core)
         self._collect()
         self.soft, self.hard_state = self._soft_state(), self.core.hard_state
 
@@ -174,7 +104,7 @@ class Node:
 
     def set_election_timeout(self, ticks: int) -> None:
         """Instead of the random one, until the role changes again."""
-        self.core.randomized_election_timeout = ticks
+        self.core.set_randomized_election_timeout(ticks)
 
     def propose(self, data: bytes) -> str:
         """What etcd answers: an error, or nothing."""
@@ -230,7 +160,7 @@ class Node:
         """Take the next Ready and, in the synchronous form, do everything it asks for."""
         outbox, self.outbox = self.outbox, Outbox()
         soft, hard_state = self._changed_soft(), self._changed_hard(outbox.persists)
-        entries, snapshot = _fold(outbox.persists)
+        entries, snapshot = fold(outbox.persists)
         committed = tuple(entry for apply in outbox.applies for entry in apply.entries)
         must_sync = bool(entries) or (hard_state is not None and self._needs_sync(hard_state))
         self.hard_state = hard_state or self.hard_state
@@ -282,16 +212,14 @@ class Node:
         if outbox.persists or outbox.answers:
             responses = self._responses(outbox, snapshot)
             self._unacknowledged += [persist.seq for persist in outbox.persists[-1:]]
-            written = append_wire(self.node_id, hard_state, entries, snapshot, ())
-            work = AppendWork(written, tuple(outbox.persists), responses)
-            self.append_work.append(work)
-            shown = tuple(envelope_wire(response) for response in responses)
-            wires.append(append_wire(self.node_id, hard_state, entries, snapshot, shown))
+            written = append_wire(self.node_id, hard_state, entries, snapshot)
+            self.append_work.append(AppendWork(written, tuple(outbox.persists), responses))
+            wires.append(replace(written, responses=tuple(map(envelope_wire, responses))))
         if committed:
             done = Wire(APPLY_THREAD, f"{self.node_id:x}", "MsgStorageApplyResp", entries=committed)
             response = LocalResponse(self.node_id, done, applied=committed[-1].index)
-            self.apply_work.append(ApplyWork(apply_wire(self.node_id, committed, ()), response))
-            wires.append(apply_wire(self.node_id, committed, (done,)))
+            self.apply_work.append(ApplyWork(apply_wire(self.node_id, committed), response))
+            wires.append(apply_wire(self.node_id, committed, done))
         return wires
 
     def _responses(self, outbox: Outbox, snapshot: SnapshotMeta | None) -> tuple[Envelope, ...]:
@@ -327,11 +255,10 @@ class Node:
             self._collect()
 
     def _applied(self, index: int) -> None:
+        """Everything up to `index` is in the state machine, which keeps its newest state ready as a snapshot."""
         self.core.applied(index)
-        term = self.core.log.term_at(index)
-        if term is not None:
-            self.latest_snapshot = SnapshotMeta(index, term, self.core.conf_state)
-            self.core.snapshot_made(self.latest_snapshot, self.core.first_index)
+        self.latest_snapshot = self.core.applied_meta
+        self.core.snapshot_made(self.latest_snapshot, self.core.first_index)
         self._collect()
 
     def _soft_state(self) -> SoftState:
@@ -354,14 +281,24 @@ class Node:
         return (now.term, now.voted_for) != (self.hard_state.term, self.hard_state.voted_for)
 
     def _collect(self) -> None:
+        """Take what the core asks for, after checking that it still holds what it must."""
         installed = 0
         for effect in self.core.drain():
             if isinstance(effect, InstallState):
-                self.latest_snapshot, installed = effect.snapshot, effect.snapshot.index
+                installed = effect.snapshot.index
             else:
                 self._take(effect)
+        self._check()
         if installed:
             self._applied(installed)
+
+    def _check(self) -> None:
+        before, self._view = self._view, invariants.view(self.core)
+        violations = invariants.check_state(self.core) + invariants.check_step(before, self._view)
+        if violations:
+            raise TranscriptError(f"{self.node_id}: {'; '.join(violations)}")
+        queued = [persist for work in self.append_work for persist in work.persists]
+        check_durable(self.core, self.storage, queued + self.outbox.persists)
 
     def _take(self, effect: Effect) -> None:
         match effect:
@@ -371,8 +308,9 @@ class Node:
                 self._take_persist(effect)
             case Apply():
                 self.outbox.applies.append(effect)
-            case Dropped():
-                self._dropped = True
+            case Dropped(reason=reason):
+                # A change that has to wait leaves an empty entry in its place, about which etcd says nothing.
+                self._dropped = reason is not DropReason.CONFIG_PENDING
             case Fatal():
                 raise TranscriptError(f"{self.node_id}: {effect.invariant}: {effect.detail}")
             case _:
@@ -398,31 +336,20 @@ class Node:
             for send in persist.then:
                 self._take_send(send)
 
+    def _stands_newly(self, written: HardState) -> bool:
+        stands = self.core.role is Role.CANDIDATE and written.voted_for == self.node_id
+        is_new = stands and written.term > self._stood_in
+        self._stood_in = written.term if is_new else self._stood_in
+        return is_new
+
     def _own_answers(self, persist: Persist) -> list[Envelope]:
         """What etcd's node would tell itself once this is written: its own vote, its own acknowledgement."""
         me = f"{self.node_id:x}"
         answers: list[Envelope] = []
         hard_state = persist.hard_state
-        if (
-            hard_state is not None
-            and hard_state.voted_for == self.node_id
-            and self.core.role is Role.CANDIDATE
-        ):
+        if hard_state is not None and self._stands_newly(hard_state):
             answers.append(LocalResponse(self.node_id, Wire(me, me, "MsgVoteResp", hard_state.term)))
         if persist.entries and self.core.role is Role.LEADER:
             last = persist.entries[-1].index
             answers.append(LocalResponse(self.node_id, Wire(me, me, "MsgAppResp", self.core.term, 0, last)))
         return answers
-
-
-def _fold(persists: list[Persist]) -> tuple[tuple[Entry, ...], SnapshotMeta | None]:
-    """Several writes as one: the entries that remain, and the last snapshot."""
-    entries: list[Entry] = []
-    snapshot: SnapshotMeta | None = None
-    for persist in persists:
-        if persist.truncate_from is not None:
-            entries = [entry for entry in entries if entry.index < persist.truncate_from]
-        if persist.snapshot is not None:
-            snapshot, entries = persist.snapshot, []
-        entries += persist.entries
-    return tuple(entries), snapshot

@@ -57,7 +57,7 @@ class Directive:
         """The positional argument at `position`, as a number."""
         found = self.positionals()
         if position >= len(found) or not found[position].isdecimal():
-            raise TranscriptError(f"line {self.line}: {self.name} needs a number as argument {position + 1}")
+            raise TranscriptError(f"argument {position + 1} must be a number")
         return int(found[position])
 
     def named(self) -> tuple[Argument, ...]:

@@ -131,11 +131,7 @@ def _context_entry(context: int) -> Entry:
 
 
 def append_wire(
-    node_id: NodeId,
-    hard_state: HardState | None,
-    entries: tuple[Entry, ...],
-    snapshot: SnapshotMeta | None,
-    responses: tuple[Wire, ...],
+    node_id: NodeId, hard_state: HardState | None, entries: tuple[Entry, ...], snapshot: SnapshotMeta | None
 ) -> Wire:
     """What a node asks of its disk; `hard_state` only if it changed."""
     written = hard_state or HardState()
@@ -148,10 +144,9 @@ def append_wire(
         vote=written.voted_for,
         entries=entries,
         snapshot=snapshot,
-        responses=responses,
     )
 
 
-def apply_wire(node_id: NodeId, entries: tuple[Entry, ...], responses: tuple[Wire, ...]) -> Wire:
+def apply_wire(node_id: NodeId, entries: tuple[Entry, ...], *responses: Wire) -> Wire:
     """What a node asks of its state machine."""
     return Wire(f"{node_id:x}", APPLY_THREAD, "MsgStorageApply", entries=entries, responses=responses)

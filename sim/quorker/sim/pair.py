@@ -44,6 +44,11 @@ class MemoryDisk:
             assert entry.index == last + 1, f"the disk has a gap before {entry.index}"
             last = entry.index
 
+    def take_snapshot(self, snapshot: SnapshotMeta) -> None:
+        """A snapshot made here is durable: what it covers need not be kept."""
+        self.snapshot = snapshot
+        self.entries = [entry for entry in self.entries if entry.index > snapshot.index]
+
     def recover(self) -> DurableState:
         return DurableState(self.hard_state, self.snapshot, tuple(self.entries))
 
@@ -68,6 +73,12 @@ class Member:
         self.applied.clear()
         self._before = view(self.raft)
 
+    def compact(self, keep: int = 0) -> None:
+        """Make a snapshot of what is applied; keep the last `keep` of the entries that it covers."""
+        meta = self.raft.applied_meta
+        self.disk.take_snapshot(meta)
+        self.raft.snapshot_made(meta, meta.index + 1 - keep)
+
     def drain(self) -> tuple[Effect, ...]:
         """Take the core's effects, checking its invariants on the way."""
         effects = self.raft.drain()
@@ -89,7 +100,8 @@ class Member:
 class Cluster:
     """Members 1..n joined by a queue of messages.
 
-    `cut`: pairs (sender, receiver) between which everything is lost.
+    `cut`: pairs (sender, receiver) between which everything is lost. `committed`: every entry that any member ever
+    applied, by index; two members that disagree about one fail the test at once.
     """
 
     def __init__(self, size: int, voters: Iterable[NodeId] | None = None, **settings: Any) -> None:
@@ -102,6 +114,7 @@ class Cluster:
         self.queue: deque[Message] = deque()
         self.cut: set[tuple[NodeId, NodeId]] = set()
         self.dropped: list[Message] = []
+        self.committed: dict[int, Entry] = {}
 
     @staticmethod
     def _config(node_id: NodeId, settings: dict[str, Any]) -> RaftConfig:
@@ -127,11 +140,18 @@ class Cluster:
             elif isinstance(effect, Send):
                 self.queue.append(effect.message)
             elif isinstance(effect, Apply):
-                member.applied.extend(effect.entries)
-                member.raft.applied(effect.entries[-1].index)
+                self._apply(member, effect.entries)
             elif isinstance(effect, InstallState):
                 member.raft.applied(effect.snapshot.index)
         return bool(effects)
+
+    def _apply(self, member: Member, entries: tuple[Entry, ...]) -> None:
+        assert entries[0].index == member.raft.applied_index + 1, "entries are applied in order, each once"
+        for entry in entries:
+            first = self.committed.setdefault(entry.index, entry)
+            assert first == entry, f"two members committed different entries: {first} and {entry}"
+        member.applied.extend(entries)
+        member.raft.applied(entries[-1].index)
 
     def sync(self, node_id: NodeId, count: int | None = None) -> int:
         """Finish the member's oldest `count` writes (all by default). How many there were."""

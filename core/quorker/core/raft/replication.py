@@ -163,6 +163,8 @@ def on_append_response(raft: RaftState, message: AppendResponse) -> None:
 
 def _on_rejected(raft: RaftState, leader: Leader, known: Progress, message: AppendResponse) -> None:
     """The logs do not meet where we thought. Skip what cannot match, a term at a time (§5.3)."""
+    if known.state is ProgressState.SNAPSHOT:
+        return  # about an append from before the snapshot
     hint = message.hint_index
     if message.hint_term > 0:
         hint, _ = raft.log.find_conflict_by_term(hint, message.hint_term)

@@ -62,8 +62,11 @@ def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:
 
 
 def _restore(raft: RaftState, snapshot: SnapshotMeta) -> bool:
-    """Put the snapshot in the place of the log. False if it brings nothing that the log does not hold."""
-    if snapshot.index <= raft.commit_index or not _names(raft.node_id, snapshot):
+    """Put the snapshot in the place of the log. False if it brings nothing that the log does not hold.
+
+    It need not name us as a member: the entry that adds us may come after it.
+    """
+    if snapshot.index <= raft.commit_index:
         return False
     if raft.log.matches(snapshot.index, snapshot.term):
         raft.commit_to(snapshot.index)  # we hold all of its entries
@@ -81,12 +84,6 @@ def _restore(raft: RaftState, snapshot: SnapshotMeta) -> bool:
     raft.snapshot = raft.installing = snapshot
     raft.use_members(members, snapshot.index)
     return True
-
-
-def _names(node_id: NodeId, snapshot: SnapshotMeta) -> bool:
-    """Whether the node is a member in the snapshot. A waiting learner is an outgoing voter still."""
-    members = snapshot.conf_state
-    return node_id in (*members.voters, *members.learners, *members.voters_outgoing)
 
 
 def on_durable(raft: RaftState, snapshot: SnapshotMeta) -> None:

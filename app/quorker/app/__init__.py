@@ -1,0 +1,41 @@
+"""What users import: an App with tasks, handles of jobs, retry rules, and what a running task can know of its job.
+
+from quorker.app import App, Retry, current_job
+"""
+
+from quorker.app.app import App
+from quorker.app.context import current_job
+from quorker.app.errors import (
+    BadPayload,
+    BlockingCall,
+    JobCancelled,
+    JobFailed,
+    JobNotFound,
+    JobPending,
+    NotConnected,
+    NotInJob,
+)
+from quorker.app.front_door import Attached
+from quorker.app.results import JobHandle
+from quorker.app.settings import NO_RETRY, Retry
+from quorker.app.tasks import AsyncTask, PlainTask, Task
+
+__all__ = [
+    "NO_RETRY",
+    "App",
+    "AsyncTask",
+    "Attached",
+    "BadPayload",
+    "BlockingCall",
+    "JobCancelled",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFound",
+    "JobPending",
+    "NotConnected",
+    "NotInJob",
+    "PlainTask",
+    "Retry",
+    "Task",
+    "current_job",
+]

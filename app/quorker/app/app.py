@@ -1,0 +1,245 @@
+"""The App: a name and a registry of tasks. Making one does no I/O; `app.node(...)` and `app.connect(...)` do. What must
+not live here: how tasks run and how calls reach the store."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
+
+from quorker.app.errors import NotConnected
+from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsider
+from quorker.app.gateway import Gateway, inherited_gateway
+from quorker.app.payload import PAYLOAD_BYTES_MAX
+from quorker.app.results import JobHandle
+from quorker.app.settings import CallOptions, Duration, Retry, RunsIn, checked_option, read_options
+from quorker.app.tasks import AsyncTask, PlainTask, RegisteredTask
+from quorker.app.worker_server import SHUTDOWN_SECONDS
+from quorker.core.errors import ConfigurationError
+from quorker.core.jobs import bounds
+from quorker.transport.node_config import NodeConfig, Profile
+from quorker.transport.tls import TlsPaths
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskDecorator(Protocol):
+    """What `@app.task(...)` with options gives."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first match is meant: a coroutine function
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> PlainTask[P, R]: ...
+
+
+class App:
+    """Tasks under one name. `imports` are modules that register tasks, imported when a worker starts."""
+
+    def __init__(
+        self, name: str, *, imports: Sequence[str] = (), payload_bytes_max: int = PAYLOAD_BYTES_MAX
+    ) -> None:
+        self.name = checked_option("App(name)", name, bounds.text("name", 1, 64))
+        self.payload_bytes_max = checked_option(
+            "App(payload_bytes_max)", payload_bytes_max, bounds.whole("bytes", 1, bounds.ARGS_BYTES_MAX)
+        )
+        self._imports = tuple(imports)
+        self._tasks: dict[str, RegisteredTask] = {}
+        self._gateways: list[Gateway] = []
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r}, {len(self._tasks)} tasks)"
+
+    @property
+    def tasks(self) -> Mapping[str, RegisteredTask]:
+        """Every registered task by its name."""
+        return MappingProxyType(self._tasks)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Queues of the registered tasks, in the order of registration, and "default" at the end."""
+        named = [task.options.queue for task in self._tasks.values()]
+        return tuple(dict.fromkeys([*(name for name in named if name != "default"), "default"]))
+
+    def job(self, job_id: str) -> JobHandle[Any]:
+        """The handle of a job by its id, which may come from another process."""
+        return JobHandle(checked_option("job id", job_id, bounds.JOB_ID), self)
+
+    # ------------------------------------------------------------------ registering
+
+    @overload
+    def task(  # type: ignore[overload-overlap]  # the first match is meant: a coroutine function
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> PlainTask[P, R]: ...
+    @overload
+    def task(
+        self,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        retry: Retry | None = None,
+        retention: Duration | None = None,
+        runs_in: RunsIn | None = None,
+    ) -> TaskDecorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        retry: Retry | None = None,
+        retention: Duration | None = None,
+        runs_in: RunsIn | None = None,
+    ) -> Any:
+        """Register a function as a task; `@app.task` or `@app.task(...)`.
+
+        `name`: the function's own by default. An `async def` runs on the node's trio loop; a plain function runs in a
+        worker process, or with `runs_in="thread"` in a thread of the node, which cannot be killed at its timeout.
+        Durations are seconds or timedeltas. Raises `ConfigurationError` for a name that is taken.
+        """
+        given = {
+            "queue": queue,
+            "priority": priority,
+            "timeout": timeout,
+            "retry": retry,
+            "retention": retention,
+        }
+        options = CallOptions(**read_options(given))
+        if function is not None:
+            return self._register(function, name, options, runs_in)
+
+        def register(decorated: Callable[..., Any]) -> RegisteredTask:
+            return self._register(decorated, name, options, runs_in)
+
+        return register
+
+    def _register(
+        self, function: Callable[..., Any], name: str | None, options: CallOptions, where: RunsIn | None
+    ) -> RegisteredTask:
+        name = checked_option("task name", name or function.__name__, bounds.TASK)
+        is_async = inspect.iscoroutinefunction(function)
+        runs_in: RunsIn = where or ("trio" if is_async else "process")
+        if is_async != (runs_in == "trio"):
+            raise ConfigurationError(
+                f"task {name}: an async def runs in trio, a plain function in a process or a thread, not in {runs_in}"
+            )
+        kind = AsyncTask[..., Any] if is_async else PlainTask[..., Any]
+        task: RegisteredTask = kind(self, name, function, runs_in, options, inspect.signature(function))
+        if name in self._tasks and not _is_same(self._tasks[name].function, function):
+            raise ConfigurationError(
+                f"two tasks are called {name!r}: {_whereabouts(self._tasks[name].function)} and "
+                f"{_whereabouts(function)}; give one of them @app.task(name=...)"
+            )
+        self._tasks[name] = task
+        return task
+
+    def load_imports(self) -> None:
+        """Import the modules that register further tasks."""
+        for module in self._imports:
+            importlib.import_module(module)
+
+    # ------------------------------------------------------------------ connecting
+
+    def node(
+        self,
+        data_dir: str | Path | None = None,
+        *,
+        node_id: int = 1,
+        listen: str = "127.0.0.1:0",
+        members: Mapping[int, str] | None = None,
+        cluster: str | None = None,
+        secret: bytes | None = None,
+        tls: TlsPaths | None = None,
+        insecure_no_auth: bool = False,
+        profile: Profile = "default",
+        workers: int | None = None,
+        queues: Sequence[str] | None = None,
+        shutdown_timeout: float = SHUTDOWN_SECONDS,
+    ) -> FrontDoor:
+        """Be a member of the cluster while the block runs: `with` in plain code, `async with` on trio and asyncio.
+
+        `data_dir`: where this member keeps its log (default `.quorker/n<node_id>`). `members`: id to "host:port" of the
+        first members, this one included; empty means this node is the whole cluster. `cluster`: a name that all members
+        share (default: the app's). `workers`: jobs at a time (default min(5 * CPUs, 20), 0 for none), from `queues`, the
+        first most urgent (default: those of the app's tasks). `shutdown_timeout`: seconds that running jobs get at the end.
+        """
+        config = NodeConfig(
+            data_dir=Path(data_dir) if data_dir is not None else Path(f".quorker/n{node_id}"),
+            node_id=node_id,
+            listen=listen,
+            members=dict(members or {}),
+            cluster=cluster or self.name,
+            secret=secret,
+            tls=tls,
+            insecure_no_auth=insecure_no_auth,
+            profile=profile,
+        )
+        plan = self._plan(workers, queues, shutdown_timeout)
+        return FrontDoor(lambda: open_member(self, config, plan))
+
+    def connect(
+        self,
+        *addresses: str,
+        cluster: str | None = None,
+        secret: bytes | None = None,
+        tls: TlsPaths | None = None,
+        workers: int = 0,
+        queues: Sequence[str] | None = None,
+        shutdown_timeout: float = SHUTDOWN_SECONDS,
+    ) -> FrontDoor:
+        """Be a client of the cluster, no member, while the block runs: enqueue, read, and with `workers` run jobs too.
+
+        `addresses`: "host:port" of one or more members; one that does not answer is passed over.
+        """
+        if not addresses:
+            raise ConfigurationError('connect() needs the address of a member: app.connect("127.0.0.1:7701")')
+        plan = self._plan(workers, queues, shutdown_timeout)
+        return FrontDoor(lambda: open_outsider(self, addresses, cluster or self.name, secret, tls, plan))
+
+    def _plan(self, workers: int | None, queues: Sequence[str] | None, shutdown_timeout: float) -> WorkPlan:
+        slots = WorkPlan.default_slots() if workers is None else workers
+        checked_option("workers", slots, bounds.whole("workers", 0, bounds.SESSION_SLOTS_MAX))
+        named = None if queues is None else checked_option("queues", tuple(queues), bounds.SOME_QUEUES)
+        return WorkPlan(slots, named, shutdown_timeout)
+
+    # ------------------------------------------------------------------ the way into the store
+
+    def gateway(self) -> Gateway:
+        """The way into the store that was opened last. Raises `NotConnected` when there is none."""
+        if self._gateways:
+            return self._gateways[-1]
+        inherited = inherited_gateway()
+        if inherited is None:
+            raise NotConnected(
+                f"app {self.name!r} has no way into a cluster here: run this inside `with app.node(...)` (be a member) "
+                f"or `with app.connect(address)` (be a client); in async code, `async with`"
+            )
+        return inherited
+
+    def add_gateway(self, gateway: Gateway) -> None:
+        self._gateways.append(gateway)
+
+    def remove_gateway(self, gateway: Gateway) -> None:
+        self._gateways.remove(gateway)
+
+
+def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """A module that is loaded again registers its tasks again."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _whereabouts(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"

@@ -1,0 +1,183 @@
+"""Worker processes as the node sees them: started on demand, reused, killed at a timeout or when their job is no longer
+ours. What must not live here: what a job is worth (leases, outcomes) and what runs inside the process (`child.py`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeAlias
+
+import trio
+
+from quorker.app.child_protocol import ChildCall, FrameReader, pack_frame
+from quorker.app.failure import Failure
+
+IDLE_SECONDS_MAX: Final = 300.0
+_STARTER: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from quorker.app.child import main; main()"
+)
+_EXIT_SECONDS: Final = 1.0
+
+AnswerAsk: TypeAlias = Callable[[Any], Awaitable[Any]]
+"""Carries out what a task in the worker process asks of the store; wire form in, wire form out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The encoded result of a task that returned."""
+
+    result: bytes
+
+
+class ProcessPool(Protocol):
+    """Where plain functions run. Cancelling `run` ends the function for certain, also in the middle of C code."""
+
+    async def run(self, call: ChildCall, answer_ask: AnswerAsk) -> Done | Failure: ...
+
+    async def aclose(self) -> None: ...
+
+
+class ChildPool:
+    """At most `processes_max` worker processes, the most recently used first."""
+
+    def __init__(self, processes_max: int) -> None:
+        self._limiter = trio.CapacityLimiter(processes_max)
+        self._idle: list[tuple[Child, float]] = []
+
+    async def run(self, call: ChildCall, answer_ask: AnswerAsk) -> Done | Failure:
+        """Run one attempt. A process that dies on its own is a `Failure` of the job, never an exception."""
+        async with self._limiter:
+            child = self._take_idle() or await Child.start()
+            try:
+                outcome = await child.run(call, answer_ask)
+            except BaseException:
+                await child.kill()
+                raise
+            if child.is_alive:
+                self._idle.append((child, trio.current_time()))
+            await self._retire_old()
+            return outcome
+
+    async def aclose(self) -> None:
+        """End the idle processes; those that run are ended by cancelling their `run`."""
+        idle, self._idle = self._idle, []
+        async with trio.open_nursery() as nursery:
+            for child, _ in idle:
+                nursery.start_soon(child.dismiss)
+
+    def _take_idle(self) -> Child | None:
+        while self._idle:
+            child, _ = self._idle.pop()
+            if child.is_alive:
+                return child
+        return None
+
+    async def _retire_old(self) -> None:
+        oldest_kept = trio.current_time() - IDLE_SECONDS_MAX
+        while self._idle and self._idle[0][1] < oldest_kept:
+            child, _ = self._idle.pop(0)
+            await child.dismiss()
+
+
+class Child:
+    """One worker process and its pipe."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._to_child = process.stdin
+        self._from_child = process.stdout
+        self._reader = FrameReader()
+        self._frames: list[Sequence[Any]] = []
+
+    @classmethod
+    async def start(cls) -> Child:
+        """A process group of its own: Ctrl-C in the terminal is for the node to handle, a kill takes grandchildren too."""
+        command = [sys.executable, "-c", _STARTER, json.dumps(sys.path)]
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
+        return cls(process)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    async def run(self, call: ChildCall, answer_ask: AnswerAsk) -> Done | Failure:
+        """Send one call and serve what the task asks for until its outcome is here."""
+        try:
+            await self._to_child.send_all(pack_frame("run", *call))
+            while (frame := await self._receive()) is not None:
+                match frame:
+                    case ["ask", ask]:
+                        await self._to_child.send_all(pack_frame("answer", await answer_ask(ask)))
+                    case ["done", bytes(result)]:
+                        return Done(result)
+                    case ["failed", types, str(message), str(trace)]:
+                        return Failure(tuple(types), message, trace)
+                    case _:
+                        break
+        except trio.BrokenResourceError:
+            pass
+        return await self._post_mortem(call)
+
+    async def _receive(self) -> Sequence[Any] | None:
+        while not self._frames:
+            data = await self._from_child.receive_some()
+            if not data:
+                return None
+            self._frames.extend(self._reader.feed(data))
+        return self._frames.pop(0)
+
+    async def _post_mortem(self, call: ChildCall) -> Failure:
+        with trio.move_on_after(_EXIT_SECONDS):
+            await self._process.wait()
+        code = self._process.poll()
+        await self.kill()
+        return Failure(
+            ("WorkerProcessDied",),
+            f"the worker process of task {call.task} {_manner_of_death(code)} before it answered",
+            "",
+        )
+
+    async def dismiss(self) -> None:
+        """Let an idle process end by itself; kill it when it does not."""
+        await self._to_child.aclose()
+        with trio.move_on_after(_EXIT_SECONDS):
+            await self._process.wait()
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End the process and everything that it started, now. Cannot be cancelled."""
+        with trio.CancelScope(shield=True):
+            _kill_group(self._process)
+            await self._process.wait()
+            await self._to_child.aclose()
+            await self._from_child.aclose()
+
+
+def _kill_group(process: trio.Process) -> None:
+    """The group has the number of its first process, which cannot be given away before that one is waited for."""
+    if process.poll() is not None:
+        return
+    if hasattr(os, "killpg"):
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+    else:
+        process.kill()
+
+
+def _manner_of_death(code: int | None) -> str:
+    if code is None:
+        return "broke its pipe"
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"

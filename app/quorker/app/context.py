@@ -1,0 +1,87 @@
+"""What a running task can know about its own job: `current_job`. Works in async tasks, threads and worker processes,
+because it is a context variable that the runner of each kind sets. What must not live here: how jobs are run."""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+
+from quorker.app.errors import NotInJob
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """The job that runs here.
+
+    `fence` is the fencing token of this attempt: strictly greater than that of every earlier attempt and of every
+    other job started before. Hand it to what the task writes to, and let that refuse smaller ones.
+    `deadline` is a `time.monotonic()` instant in seconds (None: no timeout); `attempt` counts from 1.
+    """
+
+    id: str
+    fence: int
+    attempt: int
+    queue: str
+    task: str
+    deadline: float | None = None
+
+
+_running: ContextVar[JobContext] = ContextVar("quorker_current_job")
+
+
+def enter_job(job: JobContext) -> None:
+    """Make `job` the current one in this context. Runners call it in a context of their own, so nothing is undone."""
+    _running.set(job)
+
+
+class CurrentJob:
+    """Reads the job that runs in this context; raises `NotInJob` where none does. See `JobContext`."""
+
+    __slots__ = ()
+
+    def get(self) -> JobContext | None:
+        """The running job, or None outside of one."""
+        return _running.get(None)
+
+    @property
+    def id(self) -> str:
+        return self._running.id
+
+    @property
+    def fence(self) -> int:
+        return self._running.fence
+
+    @property
+    def attempt(self) -> int:
+        return self._running.attempt
+
+    @property
+    def queue(self) -> str:
+        return self._running.queue
+
+    @property
+    def task(self) -> str:
+        return self._running.task
+
+    @property
+    def deadline(self) -> float | None:
+        return self._running.deadline
+
+    def seconds_left(self) -> float | None:
+        """Until the timeout stops this attempt; None without a timeout."""
+        deadline = self._running.deadline
+        return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+    @property
+    def _running(self) -> JobContext:
+        job = _running.get(None)
+        if job is None:
+            raise NotInJob(
+                "current_job is set only while a task is run by a worker; use current_job.get() to ask"
+            )
+        return job
+
+
+current_job: Final = CurrentJob()

@@ -1,0 +1,213 @@
+"""How a call gets from user code to the store: from the same trio loop, from another loop, or from a plain thread.
+
+What is asked for is data (`Ask`), so that a worker process can send the same requests through its pipe. What must not
+live here: what tasks and jobs are, and the opening of connections.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import trio
+
+from quorker.app.errors import BlockingCall, JobPending, NotConnected
+from quorker.core.errors import Unknown
+from quorker.core.jobs.commands import Command
+from quorker.transport.connection import Connection, Consistency
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Apply a command exactly once; answers its value. `timeout` in seconds, None for the connection's default."""
+
+    command: Command
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Answers the value of a read."""
+
+    name: str
+    args: dict[str, Any]
+    consistency: Consistency = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFinished:
+    """Answers None once the job has ended; raises `JobPending` after `timeout` seconds."""
+
+    job_id: str
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class AskStatus:
+    """Answers the `Status` of the member on the other side."""
+
+
+Ask: TypeAlias = Submit | Query | WaitFinished | AskStatus
+
+
+class Gateway(Protocol):
+    """A way into the store for user code of any kind."""
+
+    async def request(self, ask: Ask) -> Any:
+        """For async code, on trio or asyncio."""
+        ...
+
+    def request_blocking(self, ask: Ask) -> Any:
+        """For plain code; the caller has made sure that no event loop runs in this thread."""
+        ...
+
+
+async def perform(connection: Connection, ask: Ask) -> Any:
+    """Carry out `ask` on the connection's own loop."""
+    match ask:
+        case Submit(command, timeout):
+            return await connection.submit(command, timeout=timeout)
+        case Query(name, args, consistency):
+            return (await connection.query(name, args, consistency=consistency)).value
+        case WaitFinished(job_id, timeout):
+            try:
+                return await connection.wait_finished(job_id, timeout)
+            except trio.TooSlowError:
+                raise JobPending(f"job {job_id} has not ended within {timeout:g} s; it goes on") from None
+        case AskStatus():
+            return await connection.status()
+
+
+_inherited: list[Gateway] = []
+
+
+def inherit_gateway(gateway: Gateway) -> None:
+    """From now on this is a worker process: whatever its tasks ask for goes through the node that started it."""
+    _inherited[:] = [gateway]
+
+
+def inherited_gateway() -> Gateway | None:
+    """The way in of a worker process; None in every other process."""
+    return _inherited[0] if _inherited else None
+
+
+def async_library() -> str | None:
+    """Which event loop runs in this thread: "trio", "asyncio" or None."""
+    if trio.lowlevel.in_trio_run():
+        return "trio"
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        return "asyncio"
+    return None
+
+
+def refuse_blocking(instead: str) -> None:
+    """Raise `BlockingCall` inside a running event loop; `instead` is what to write there."""
+    library = async_library()
+    if library is not None:
+        raise BlockingCall(f"you are in {library} code, which a blocking call would stop: write `{instead}`")
+
+
+class LoopGateway:
+    """The way in of a connection that lives on this trio loop. Make it inside that loop."""
+
+    def __init__(self, connection: Connection, nursery: trio.Nursery) -> None:
+        self.connection = connection
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+
+    async def request(self, ask: Ask) -> Any:
+        if async_library() == "asyncio":
+            import asyncio
+
+            return await asyncio.wrap_future(self._start(ask).future)
+        if trio.lowlevel.current_trio_token() is self._token:
+            return await perform(self.connection, ask)
+        return await _wait_on_trio(self._start(ask))
+
+    def request_blocking(self, ask: Ask) -> Any:
+        crossing = self._start(ask)
+        try:
+            return crossing.future.result()
+        finally:
+            crossing.future.cancel()
+
+    def _start(self, ask: Ask) -> Crossing:
+        crossing = Crossing(self.connection, ask, self._token)
+        _run_in_loop(self._token, crossing.start, self._nursery)
+        return crossing
+
+
+class Crossing:
+    """One request that is carried out on another loop. Cancelling its future cancels it there."""
+
+    def __init__(self, connection: Connection, ask: Ask, token: trio.lowlevel.TrioToken) -> None:
+        self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._connection = connection
+        self._ask = ask
+        self._token = token
+        self._scope = trio.CancelScope()
+        self.future.add_done_callback(self._on_done)
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """Runs on the connection's loop. A closed nursery must not raise here: that would crash the whole loop."""
+        try:
+            nursery.start_soon(self._answer)
+        except RuntimeError:
+            self._settle(None, NotConnected("the connection was closed before the request was sent"))
+
+    async def _answer(self) -> None:
+        value: Any = None
+        error: Exception | None = None
+        try:
+            with self._scope:
+                value = await perform(self._connection, self._ask)
+            if self._scope.cancelled_caught:
+                error = Unknown("the caller gave up before the answer arrived")
+        except Exception as raised:  # noqa: BLE001  # raised again where the caller waits
+            error = raised
+        except trio.Cancelled:
+            self._settle(None, Unknown("the connection was closed before the answer arrived"))
+            raise
+        self._settle(value, error)
+
+    def _settle(self, value: Any, error: Exception | None) -> None:
+        if not self.future.set_running_or_notify_cancel():
+            return
+        if error is None:
+            self.future.set_result(value)
+        else:
+            self.future.set_exception(error)
+
+    def _on_done(self, future: concurrent.futures.Future[Any]) -> None:
+        if future.cancelled():
+            _run_in_loop_if_any(self._token, self._scope.cancel)
+
+
+async def _wait_on_trio(crossing: Crossing) -> Any:
+    done = trio.Event()
+    here = trio.lowlevel.current_trio_token()
+    crossing.future.add_done_callback(lambda _: _run_in_loop_if_any(here, done.set))
+    try:
+        await done.wait()
+    except trio.Cancelled:
+        crossing.future.cancel()
+        raise
+    return crossing.future.result()
+
+
+def _run_in_loop(token: trio.lowlevel.TrioToken, act: Callable[..., object], *args: object) -> None:
+    try:
+        token.run_sync_soon(act, *args)
+    except trio.RunFinishedError:
+        raise NotConnected("the loop of this connection has ended: its node or client was closed") from None
+
+
+def _run_in_loop_if_any(token: trio.lowlevel.TrioToken, act: Callable[[], object]) -> None:
+    try:
+        token.run_sync_soon(act)
+    except trio.RunFinishedError:
+        return

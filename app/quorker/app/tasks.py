@@ -1,0 +1,144 @@
+"""A task: a function with a name and options. Calling it runs it here; enqueueing it makes a job for some worker. What
+must not live here: the registry (`app.py`), connections, and the running of jobs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
+
+from quorker.app.errors import BadPayload
+from quorker.app.gateway import Gateway, Submit, refuse_blocking
+from quorker.app.payload import encode_call
+from quorker.app.results import JobHandle
+from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
+from quorker.core.jobs.commands import EnqueueJobs, NewJob
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class TaskHost(Protocol):
+    """What a task needs of its app."""
+
+    @property
+    def payload_bytes_max(self) -> int: ...
+
+    def gateway(self) -> Gateway: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task(Generic[P, R]):
+    """A registered function. `P` are its parameters, `R` what a job of it results in."""
+
+    host: TaskHost = field(repr=False)
+    name: str
+    function: Callable[..., Any] = field(repr=False)
+    runs_in: RunsIn
+    options: CallOptions
+    signature: inspect.Signature = field(repr=False)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Make a job; returns when a majority of the members has it on disk. For plain code.
+
+        Raises `BadPayload`, `NotConnected`, `NotApplied` (no effect), `Unknown` (perhaps), `Rejected`.
+        """
+        refuse_blocking(f"await {self.name}.aenqueue(...)")
+        command = EnqueueJobs((self.new_job(*args, **kwargs),))
+        gateway = self.host.gateway()
+        return JobHandle(gateway.request_blocking(Submit(command))[0], self.host)
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
+        """Like `enqueue`, for trio and asyncio code."""
+        command = EnqueueJobs((self.new_job(*args, **kwargs),))
+        return JobHandle((await self.host.gateway().request(Submit(command)))[0], self.host)
+
+    def new_job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
+        """The job that `enqueue` would make, for a command of several. Raises `BadPayload` for wrong arguments."""
+        try:
+            self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise BadPayload(f"{self.name}{self.signature} cannot be called like this: {error}") from None
+        option = self.options
+        return NewJob(
+            self.name,
+            encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max),
+            option.queue,
+            option.priority,
+            option.timeout_ms,
+            option.retry,
+            option.delay_ms,
+            option.at_wt,
+            option.unique_key,
+            option.unique_ms,
+            option.parent_id,
+            option.on,
+            option.headers,
+            option.tags,
+            option.retention_ms,
+        )
+
+    def using(
+        self,
+        *,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        timeout: Duration | None = None,
+        retry: Retry | None = None,
+        unique: str | None = None,
+        unique_for: Duration | None = None,
+        after: JobHandle[Any] | str | None = None,
+        on: After | None = None,
+        tags: Sequence[str] | None = None,
+        retention: Duration | None = None,
+    ) -> Self:
+        """A copy of this task whose jobs are enqueued with these options. Durations are seconds or timedeltas.
+
+        `delay` or `at` (an aware datetime): not before then. `unique`: while a job with this key has not ended (or for
+        `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `retention`: how
+        long to keep the job once it has succeeded or was deleted. Raises `InvalidInput`.
+        """
+        given = {
+            "queue": queue,
+            "priority": priority,
+            "delay": delay,
+            "at": at,
+            "timeout": timeout,
+            "retry": retry,
+            "unique": unique,
+            "unique_for": unique_for,
+            "after": after,
+            "on": on,
+            "tags": tags,
+            "retention": retention,
+        }
+        return replace(self, options=replace(self.options, **read_options(given)))
+
+
+RegisteredTask: TypeAlias = Task[..., Any]
+
+
+class PlainTask(Task[P, R]):
+    """A task made of a plain function."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here and now, as if it were no task."""
+        result: R = self.function(*args, **kwargs)
+        return result
+
+
+class AsyncTask(Task[P, R]):
+    """A task made of an `async def` function."""
+
+    __slots__ = ()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """The function's coroutine, to be awaited here, as if it were no task."""
+        coroutine: Coroutine[Any, Any, R] = self.function(*args, **kwargs)
+        return coroutine

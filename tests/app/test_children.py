@@ -1,0 +1,183 @@
+"""Worker processes: what they run, how they die, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from quorker.app.child_protocol import ChildCall
+from quorker.app.children import ChildPool, Done
+from quorker.app.failure import Failure
+from quorker.app.payload import decode_result, encode_call
+
+FUNCTIONS = Path(__file__).with_name("plain_functions.py")
+pytestmark = pytest.mark.trio
+
+
+def call(qualname: str, *args: object, result_bytes_max: int = 65536) -> ChildCall:
+    packed = encode_call(args, {}, bytes_max=65536)
+    return ChildCall(
+        "plain_functions", str(FUNCTIONS), qualname, packed, result_bytes_max, "J1", 77, 3, "mail", "t", None
+    )
+
+
+async def no_asks(ask: Any) -> Any:
+    raise AssertionError(f"nothing is asked here, but {ask}")
+
+
+@asynccontextmanager
+async def a_pool(processes_max: int = 2) -> AsyncGenerator[ChildPool]:
+    pool = ChildPool(processes_max)
+    try:
+        yield pool
+    finally:
+        with trio.CancelScope(shield=True):
+            await pool.aclose()
+
+
+async def result(pool: ChildPool, wanted: ChildCall) -> Any:
+    outcome = await pool.run(wanted, no_asks)
+    assert isinstance(outcome, Done), outcome
+    return decode_result(outcome.result)
+
+
+async def failure(pool: ChildPool, wanted: ChildCall) -> Failure:
+    outcome = await pool.run(wanted, no_asks)
+    assert isinstance(outcome, Failure), outcome
+    return outcome
+
+
+class Alive:
+    """A named pipe that processes hold open while they live."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = str(path)
+        self._descriptor = -1
+
+    async def wait_started(self) -> None:
+        self._descriptor = await trio.to_thread.run_sync(
+            os.open, self.path, os.O_RDONLY, abandon_on_cancel=True
+        )
+        assert await self._read() == b"started\n"
+
+    async def wait_gone(self) -> None:
+        with trio.fail_after(30):
+            assert await self._read() == b""
+        os.close(self._descriptor)
+
+    async def _read(self) -> bytes:
+        return await trio.to_thread.run_sync(os.read, self._descriptor, 100, abandon_on_cancel=True)
+
+
+@pytest.fixture
+def alive(tmp_path: Path) -> Alive:
+    return Alive(tmp_path / "alive")
+
+
+async def test_results_context_and_reuse() -> None:
+    async with a_pool() as pool:
+        assert await result(pool, call("add", 2, 3)) == 5
+        assert await result(pool, call("Namespace.inner", 4)) == -4
+        one = await result(pool, call("whoami"))
+        assert one[:5] == ["J1", 77, 3, "mail", "t"]
+        assert await result(pool, call("whoami")) == one  # the same process
+
+
+async def test_exceptions_are_failures_with_their_types() -> None:
+    async with a_pool() as pool:
+        failed = await failure(pool, call("fail", "gone"))
+        assert failed.error_types[:3] == ("ConnectionResetError", "ConnectionError", "OSError")
+        assert failed.message == "gone"
+        assert "plain_functions.py" in failed.trace
+        assert (await failure(pool, call("leave"))).kind == "SystemExit"
+        assert await result(pool, call("add", 1, 1)) == 2
+
+
+async def test_results_that_cannot_be_stored_are_failures() -> None:
+    async with a_pool() as pool:
+        failed = await failure(pool, call("give_back_a_set"))
+        assert failed.message == "result: set is not encodable; use sorted(value) or list(value)"
+        failed = await failure(pool, call("whoami", result_bytes_max=3))
+        assert "the result is" in failed.message
+
+
+async def test_what_cannot_be_found_is_a_failure() -> None:
+    async with a_pool() as pool:
+        assert "finds no 'nothing'" in (await failure(pool, call("nothing"))).message
+        lost = call("add")._replace(module_name="no_such_module", module_file="")
+        assert (await failure(pool, lost)).kind == "ModuleNotFoundError"
+
+
+async def test_a_process_that_dies_is_a_failure_that_says_how() -> None:
+    async with a_pool() as pool:
+        failed = await failure(pool, call("crash"))
+        assert failed.kind == "WorkerProcessDied"
+        assert "was killed by SIGSEGV" in failed.message
+        assert "ended with exit code 7" in (await failure(pool, call("exit_at_once", 7))).message
+        assert await result(pool, call("add", 1, 1)) == 2
+
+
+async def test_prints_go_to_stderr_and_stdin_is_empty(capfd: pytest.CaptureFixture[str]) -> None:
+    async with a_pool() as pool:
+        assert await result(pool, call("print_and_read")) == ""
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert len(err) > 200_000
+    assert "straight to the descriptor" in err
+
+
+@pytest.mark.parametrize("function", ["hang", "hang_with_a_program"])
+async def test_cancelling_kills_the_function_and_its_programs(alive: Alive, function: str) -> None:
+    async with a_pool() as pool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run, call(function, alive.path), no_asks)
+            await alive.wait_started()
+            nursery.cancel_scope.cancel()
+        await alive.wait_gone()
+        assert await result(pool, call("add", 1, 1)) == 2
+
+
+async def test_a_busy_process_dies_with_its_node(alive: Alive) -> None:
+    """The node is a process of its own here, killed without any chance to clean up."""
+    node = (
+        "import trio\n"
+        "from quorker.app.child_protocol import ChildCall\n"
+        "from quorker.app.children import ChildPool\n"
+        f"call = ChildCall(*{tuple(call('hang_with_a_program', alive.path))!r})\n"
+        "trio.run(ChildPool(1).run, call, None)\n"
+    )
+    process = await trio.lowlevel.open_process([sys.executable, "-c", node])
+    await alive.wait_started()
+    process.kill()
+    await process.wait()
+    await alive.wait_gone()
+
+
+async def test_at_most_so_many_processes() -> None:
+    pids: list[int] = []
+
+    async with a_pool(2) as pool:
+
+        async def one() -> None:
+            pids.append((await result(pool, call("whoami")))[5])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(8):
+                nursery.start_soon(one)
+    assert len(pids) == 8
+    assert 1 <= len(set(pids)) <= 2
+
+
+async def test_closing_the_pool_leaves_no_process() -> None:
+    async with a_pool() as pool:
+        pid = (await result(pool, call("whoami")))[5]
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -7,7 +7,7 @@ they change. Commands, replies and time keeping must not live here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Generic, TypeVar
 
@@ -242,6 +242,11 @@ class Sets(KeyedTable[SetRow]):
         """(score, value) of rank `start` (inclusive) to `stop` (exclusive), in order."""
         row = self._rows.get(key)
         return row.order.page(start, stop) if row else []
+
+    def each(self, key: str) -> Iterator[tuple[float, str]]:
+        """(score, value), in order."""
+        row = self._rows.get(key)
+        return iter(row.order) if row else iter(())
 
     def lowest(self, key: str, low: float, high: float, limit: int) -> list[str]:
         """Up to `limit` values with a score in [low, high], in order. Costs what it returns."""

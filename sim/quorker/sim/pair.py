@@ -67,6 +67,7 @@ class Member:
 
     def restart(self) -> None:
         """Crash: everything that is not on disk is forgotten."""
+        self.config = replace(self.config, incarnation=self.config.incarnation + 1)
         self.raft = Raft(self.config, self.disk.recover(), self.raft.now)
         self.log.clear()
         self.writes.clear()
@@ -202,6 +203,32 @@ class Cluster:
         self[node_id].campaign()
         self.settle()
         assert self[node_id].role is Role.LEADER
+        return self[node_id]
+
+    def elect_among(self, node_id: NodeId, *others: NodeId) -> Raft:
+        """Make the first of these members the leader; they alone take part, and forget whom they followed."""
+        ids = (node_id, *others)
+        for _ in range(len(ids)):  # the first attempt may only find out how far the others' terms are
+            for member in ids:
+                self[member].forget_leader()
+            self[node_id].campaign()
+            self.settle(ids)
+            if self[node_id].role is Role.LEADER:
+                return self[node_id]
+        raise AssertionError(f"{node_id} does not win the votes of {others}")
+
+    def elect_alone(self, node_id: NodeId, *voters: NodeId) -> Raft:
+        """Make the member the leader with these votes, and cut it off before it can say so."""
+        for member in (node_id, *voters):
+            self[member].forget_leader()
+        self[node_id].campaign()
+        for actors in ((node_id,), voters):
+            for actor in actors:
+                self.perform(actor)
+                self.sync(actor)
+            self.deliver()
+        assert self[node_id].role is Role.LEADER
+        self.isolate(node_id)
         return self[node_id]
 
     def isolate(self, *node_ids: NodeId) -> None:

@@ -18,7 +18,8 @@ NO_SNAPSHOT: Final = SnapshotMeta()
 class RaftConfig:
     """Settings of one member. Durations are in the units of `now`, sizes in bytes of entry data.
 
-    `join_appends`: appends that become due between two drains leave as one message per peer.
+    `incarnation`: different in each life of this member (the driver counts its starts durably), so that an answer to
+    a former life is not taken for one to this. `join_appends`: appends that become due between two drains leave as one message per peer.
     `persist_commit`: write the commit index whenever it moves, not only along with something else.
     `apply_unstable`, `early_vote_requests`: offer committed entries before they are durable here; ask for votes
     before our own is. Both are off because they are unsafe with our drivers; they exist to compare ourselves with
@@ -29,6 +30,7 @@ class RaftConfig:
     election_timeout: int = 10
     heartbeat_interval: int = 1
     seed: int = 0
+    incarnation: int = 0
     pre_vote: bool = True
     check_quorum: bool = True
     max_append_bytes: int = 1 << 20  # 0: one entry per append

@@ -154,6 +154,8 @@ class Raft(RaftState):
             replication.count_own(self, self.acting_as)
         else:
             election.on_own_vote_durable(self)
+        if not self.lane.in_flight:
+            self.disk_stalled = False
 
     def persist_failed(self, seq: int, why: str) -> None:
         """A write failed; what is on disk is unknown. This member leads, votes and acknowledges never again."""

@@ -224,7 +224,10 @@ def on_request_vote(raft: RaftState, message: RequestVote) -> None:
     granted = may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)
     # A grant carries the term asked about: in a pre-vote that is not ours, and the asker ignores older ones.
     term = message.term if granted else raft.term
-    response = VoteResponse(raft.node_id, message.sender, term, granted, message.pre_vote)
+    commit, commit_term = (0, 0) if granted else (raft.commit_index, raft.log.term_at(raft.commit_index) or 0)
+    response = VoteResponse(
+        raft.node_id, message.sender, term, granted, message.pre_vote, commit, commit_term
+    )
     if message.pre_vote:
         raft.send(response)  # promises nothing
         return
@@ -238,6 +241,22 @@ def on_vote_response(raft: RaftState, message: VoteResponse) -> None:
     """Count an answer to the question we are asking now; one to the other question is stale."""
     if isinstance(raft.acting_as, PreCandidate if message.pre_vote else Candidate):
         _count_vote(raft, message.sender, message.granted)
+    if not isinstance(raft.acting_as, Leader):
+        _learn_commit(raft, message)
+
+
+def _learn_commit(raft: RaftState, message: VoteResponse) -> None:
+    """The voter says what is committed: if our log holds that entry, it is committed here as well.
+
+    Without this an even number of voters could wait forever for one whose removal only it knows to be committed.
+    What we learned may be another configuration, so the campaign in the old one ends.
+    """
+    if message.commit_index <= raft.commit_index or not message.commit_term:
+        return
+    if raft.log.matches(message.commit_index, message.commit_term):
+        raft.commit_to(message.commit_index)
+        if membership.has_unapplied_change(raft) and not isinstance(raft.acting_as, Follower):
+            roles.become_follower(raft, raft.term, NOBODY)
 
 
 # Handing over

@@ -123,11 +123,15 @@ class RequestVote:
 
 @dataclass(frozen=True, slots=True)
 class VoteResponse:
+    """A rejection for the candidate's log says what is committed: the candidate may hold that without knowing."""
+
     sender: NodeId
     to: NodeId
     term: int
     granted: bool
     pre_vote: bool = False
+    commit_index: int = 0  # 0 means nothing is said
+    commit_term: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,7 @@ def randomize_election_timeout(raft: RaftState) -> None:
     """Draw anew from [election_timeout, 2 * election_timeout): the same draw twice would split votes forever."""
     base = raft.config.election_timeout
     raft.timeout_draws += 1
-    seed = prng.derive(raft.config.seed, raft.node_id)
+    seed = prng.derive(prng.derive(raft.config.seed, raft.node_id), raft.config.incarnation)
     raft.randomized_election_timeout = prng.uniform(seed, raft.timeout_draws, base, 2 * base - 1)
 
 

@@ -6,6 +6,8 @@ record; `core.Raft` is this record with the inputs. Nothing here decides anythin
 
 from __future__ import annotations
 
+from typing import Final
+
 from quorker.core.raft import confchange, roles
 from quorker.core.raft.confchange import Configuration
 from quorker.core.raft.config import DurableState, RaftConfig
@@ -21,6 +23,9 @@ from quorker.core.raft.messages import (
 from quorker.core.raft.persistence import PersistenceLane
 from quorker.core.raft.progress import ProgressMap, ProgressTemplate
 from quorker.core.raft.roles import Follower, RoleRecord
+
+READS_PER_LIFE: Final = 1 << 40
+INCARNATIONS: Final = 1 << 22  # together they fit a signed 64-bit number
 
 
 class RaftState:
@@ -89,7 +94,7 @@ class RaftState:
         is_bound = config.lease_reads and hard_state.term > 0
         self.silent_until = now + config.election_timeout if is_bound else now
         self.sessions = 0
-        self.reads_forwarded = 0
+        self.reads_forwarded = (config.incarnation % INCARNATIONS) * READS_PER_LIFE
         self.broken = self.disk_failure = ""
         self.disk_stalled = False
         self.peers: tuple[NodeId, ...] = ()

@@ -1,0 +1,254 @@
+"""What each row of a snapshot holds, both ways: records to rows, rows to records and back into tables.
+
+A row begins with the number of its kind. Kinds come in a fixed order, so that what a row refers to is there already.
+Bytes, checksums and chunks must not live here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias, cast
+
+from quorker.core.jobs.collections import Collections
+from quorker.core.jobs.limits import Limits
+from quorker.core.jobs.new_job import NewJob, RetryPolicy
+from quorker.core.jobs.records import (
+    Job,
+    Lease,
+    LeaseKind,
+    Lock,
+    Queue,
+    Session,
+    StateRecord,
+    UniqueKey,
+    Waiter,
+)
+from quorker.core.jobs.sessions import add_session
+from quorker.core.jobs.tables import EPOCH_MAX, INDEX_MAX, Tables
+from quorker.core.jobs.wire_form import from_wire
+
+Row: TypeAlias = tuple[Any, ...]
+Head: TypeAlias = tuple[int, int, int, int, int, tuple[int, ...]]
+"""applied_index, lt, wt, order, epoch, limits."""
+
+QUEUE: Final = 1
+ENTRIES: Final = 2
+JOB: Final = 3
+SESSION: Final = 4
+LEASE: Final = 5
+LOCK: Final = 6
+UNIQUE_KEY: Final = 7
+COLLECTION: Final = 8
+PENDING: Final = 9
+SEGMENT_ENTRIES: Final = 256
+LAST_OF_HISTORY: Final = -1
+
+
+def plain(value: Any) -> Row:
+    """The parts of a row that msgpack does not know: the job as it was asked for."""
+    if type(value) is NewJob:
+        return (
+            value.task,
+            value.args,
+            value.queue,
+            value.priority,
+            value.timeout_ms,
+            value.retry,
+            value.delay_ms,
+            value.at_wt,
+            value.unique_key,
+            value.unique_ms,
+            value.parent_id,
+            value.on,
+            value.headers,
+            value.tags,
+            value.retention_ms,
+        )
+    policy = cast("RetryPolicy", value)
+    return (policy.attempts, policy.delays_ms, policy.base_ms, policy.cap_ms, policy.on_exceed)
+
+
+# --- records to rows ---
+
+
+def head_of(tables: Tables) -> Head:
+    return (
+        tables.applied_index,
+        tables.lt,
+        tables.wt,
+        tables.order,
+        tables.epoch,
+        tables.limits.values(),
+    )
+
+
+def job_row(job: Job) -> Row:
+    """The current state is written as its place in the history, or in full where it is not there any more."""
+    current, history = job.current, job.history
+    if current is None:
+        where: Any = None
+    elif history and history[-1] is current:
+        where = LAST_OF_HISTORY
+    else:
+        where = next((at for at, each in enumerate(history) if each is current), current)
+    return (JOB, *job[:4], where, *job[5:])
+
+
+def queue_row(queue: Queue) -> Row:
+    return (QUEUE, queue.name, queue.paused, queue.reason, queue.author, queue.paused_wt)
+
+
+def entry_rows(name: str, priority: int, entries: list[tuple[int, str]]) -> Iterator[Row]:
+    """(position, job id) of one lane, in segments; those put back to the head come first, the oldest of them first."""
+    for start in range(0, len(entries), SEGMENT_ENTRIES):
+        yield (ENTRIES, name, priority, entries[start : start + SEGMENT_ENTRIES])
+
+
+def session_row(session: Session) -> Row:
+    return (
+        SESSION,
+        session.id,
+        session.name,
+        session.nonce,
+        session.ttl_ms,
+        session.expires_lt,
+        session.opened_wt,
+        session.acked_below,
+        session.queues,
+        session.slots,
+        session.turn,
+        tuple(session.replies.items()),
+    )
+
+
+def lock_row(lock: Lock) -> Row:
+    return (
+        LOCK,
+        lock.resource,
+        lock.token,
+        lock.ticket,
+        lock.session,
+        lock.owner,
+        lock.expires_lt,
+        lock.granted_wt,
+        tuple(lock.waiters.values()),
+    )
+
+
+# --- rows to records ---
+
+
+class Reader:
+    """Puts rows into empty tables. Raises ValueError, or whatever a damaged row leads to; the tables are lost then."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._collections: list[Row] = []
+        self._finished = False
+        self._readers = {
+            QUEUE: self._queue,
+            ENTRIES: self._entries,
+            JOB: self._job,
+            SESSION: self._session,
+            LEASE: self._lease,
+            LOCK: self._lock,
+            UNIQUE_KEY: self._unique_key,
+            COLLECTION: self._collections.append,
+            PENDING: self._pending,
+        }
+
+    def head(self, fields: Row) -> None:
+        tables = self._tables
+        *numbers, limits = fields
+        tables.applied_index, tables.lt, tables.wt, tables.order, tables.epoch = numbers
+        _require(all(type(number) is int and number >= 0 for number in numbers), "head")
+        _require(tables.applied_index <= INDEX_MAX and tables.epoch <= EPOCH_MAX, "head")
+        tables.limits = Limits.from_values(limits)
+
+    def row(self, row: Row) -> None:
+        _require(not self._finished, "a row after the last")
+        self._readers[row[0]](row[1:])
+
+    def finish(self) -> None:
+        """Rebuild what is not stored."""
+        _require(self._finished, "the last row is missing")
+        tables = self._tables
+        tables.index.rebuild(tables.jobs.values())
+        for lease in tables.leases.values():
+            tables.index.hold(lease.job_id, tables.jobs.get(lease.job_id))
+        for session in tables.sessions.values():
+            session.leases = dict.fromkeys(sorted(session.leases))
+            session.locks = dict(sorted(session.locks.items()))
+            session.waits = dict(sorted(session.waits.items()))
+        for session in sorted(tables.sessions.values(), key=lambda each: each.turn):
+            for name in session.queues if session.turn else ():
+                tables.queues[name].ready[session.id] = None
+        tables.collections = Collections.restore(self._collections)
+
+    def _queue(self, fields: Row) -> None:
+        queue = self._tables.queue(fields[0])
+        _, queue.paused, queue.reason, queue.author, queue.paused_wt = fields
+
+    def _entries(self, fields: Row) -> None:
+        name, priority, entries = fields
+        for position, job_id in entries:
+            self._tables.place(self._tables.queues[name], priority, position, job_id)
+
+    def _job(self, fields: Row) -> None:
+        job_id, spec, created, created_wt, where, history, *rest = fields
+        records = tuple([StateRecord(*record) for record in history])
+        current = records[where] if type(where) is int else where and StateRecord(*where)
+        job = Job(job_id, _spec(spec), created, created_wt, current, records, *rest)
+        _require(job_id not in self._tables.jobs, "a job twice")
+        self._tables.jobs[job_id] = job
+        self._tables.bytes += job.size
+
+    def _session(self, fields: Row) -> None:
+        number, name, nonce, ttl_ms, expires_lt, opened_wt, acked_below, queues, slots, turn, replies = fields
+        session = Session(number, name, nonce, ttl_ms, expires_lt, opened_wt)
+        session.expires_lt = expires_lt
+        session.acked_below = acked_below
+        session.queues = queues
+        session.slots = slots
+        session.turn = turn
+        session.replies = dict(replies)
+        add_session(self._tables, session)
+
+    def _lease(self, fields: Row) -> None:
+        token, job_id, queue, session, kind, *times = fields
+        lease = Lease(token, job_id, queue, session, LeaseKind(kind), *times)
+        self._tables.enter_lease(lease)
+        if lease.kind == LeaseKind.DISPATCHED:
+            self._tables.sessions[session].busy += 1
+
+    def _lock(self, fields: Row) -> None:
+        tables = self._tables
+        resource, token, ticket, session, owner, expires_lt, granted_wt, waiters = fields
+        lock = Lock(resource)
+        lock.token, lock.ticket, lock.session, lock.owner = token, ticket, session, owner
+        lock.granted_wt = granted_wt
+        tables.add_lock(lock)
+        tables.set_lock_expiry(lock, expires_lt)
+        if session and not expires_lt:
+            tables.sessions[session].locks[token] = resource
+        for waiter in [Waiter(*each) for each in waiters]:
+            lock.waiters[waiter.ticket] = waiter
+            tables.sessions[waiter.session].waits[waiter.ticket] = resource
+
+    def _unique_key(self, fields: Row) -> None:
+        self._tables.add_unique_key(UniqueKey(*fields))
+
+    def _pending(self, fields: Row) -> None:
+        unresolved, stirred = fields
+        self._tables.unresolved = dict.fromkeys(unresolved)
+        self._tables.stirred = dict.fromkeys(stirred)
+        self._finished = True
+
+
+def _spec(fields: Row) -> NewJob:
+    return from_wire(NewJob, fields)
+
+
+def _require(condition: bool, why: str) -> None:
+    if not condition:
+        raise ValueError(why)

@@ -1,0 +1,282 @@
+"""All tables of the store and the few ways to change them that keep every index right. No rule of the game is here.
+
+Modules with rules (dispatch, leases, lifecycle steps, locks, sessions) work on a `Tables`; `queries` reads one; `JobStore`
+is one. Besides the tables it carries what one apply is about: the entry's times, its outcome, and who is calling.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorker.core.jobs.collections import Collections
+from quorker.core.jobs.collections_ordered import OrderedRows
+from quorker.core.jobs.ids import job_id_of
+from quorker.core.jobs.index import JobIndex
+from quorker.core.jobs.limits import Limits
+from quorker.core.jobs.outcome import Outcome
+from quorker.core.jobs.records import Job, Lane, Lease, LeaseKind, Lock, Place, Queue, Session, UniqueKey
+
+ORDINALS_MAX: Final = 2**16 - 1
+ORDINALS_FOR_COMMANDS: Final = (
+    60_000  # beyond them commands that need tokens are refused; the rest is for grants
+)
+INDEX_MAX: Final = 2**39 - 1
+EPOCH_MAX: Final = 255
+LOCK_BYTES: Final = 500
+UNIQUE_KEY_BYTES: Final = 300
+QUEUE_BYTES: Final = 1500
+PLACE_BYTES: Final = 300
+
+
+class Tables:
+    """`jobs` in order of creation, `queues`, `leases` (by token, in order of their last renewal), `locks` by resource,
+    `sessions` by id, `unique_keys` by key, `collections`, and `index` over the jobs.
+
+    `places`: where a job id stands in queues. `fetched`: the leases that must be renewed, the one longest without first.
+    `deadlines`: (deadline_lt, token) of dispatched jobs with a timeout. `lock_expiry`: (expires_lt, resource).
+    `unique_expiry`: (expires_lt, key). `unresolved`: ended parents whose continuations are not all dealt with.
+    """
+
+    def __init__(self, limits: Limits, epoch: int) -> None:
+        self.limits = limits
+        self.epoch = epoch
+        self.applied_index = 0
+        self.lt = 0
+        self.wt = 0
+        self.order = 0
+        self.jobs: dict[str, Job] = {}
+        self.queues: dict[str, Queue] = {}
+        self.leases: dict[int, Lease] = {}
+        self.locks: dict[str, Lock] = {}
+        self.sessions: dict[int, Session] = {}
+        self.unique_keys: dict[str, UniqueKey] = {}
+        self.collections = Collections()
+        self.index = JobIndex()
+        self.places: dict[str, tuple[Place, ...]] = {}
+        self.fetched: dict[int, None] = {}
+        self.deadlines: OrderedRows[tuple[int, int]] = OrderedRows()
+        self.lock_expiry: OrderedRows[tuple[int, str]] = OrderedRows()
+        self.unique_expiry: OrderedRows[tuple[int, str]] = OrderedRows()
+        self.session_expiry: list[tuple[int, int]] = []  # a heap of (expires_lt or earlier, session id)
+        self.by_nonce: dict[int, int] = {}
+        self.by_name: dict[str, dict[int, None]] = {}
+        self.unresolved: dict[str, None] = {}
+        self.stirred: dict[str, None] = {}  # queues that dispatch must look at before this apply ends
+        self.ended_counts: dict[str, int] = {}  # what this apply adds to the statistics, by state
+        self.left_counts: dict[str, int] = {}
+        self.bytes = 0
+        self.outcome = Outcome()
+        self.session: Session | None = None  # who sent the command being applied
+        self.sequence = 0
+        self._token = 0
+        self._token_end = 0
+
+    # --- one apply ---
+
+    def begin(self, index: int, outcome: Outcome) -> None:
+        """Tokens made from now on belong to the log entry at `index`."""
+        self.outcome = outcome
+        self._token = self.epoch << 55 | index << 16
+        self._token_end = self._token | ORDINALS_MAX
+
+    @property
+    def tokens_left(self) -> int:
+        return self._token_end - self._token
+
+    def next_token(self) -> int:
+        """Strictly larger than every token before; 0 when this entry can make no more."""
+        if self._token == self._token_end:
+            return 0
+        self._token += 1
+        return self._token
+
+    def next_order(self) -> int:
+        self.order += 1
+        return self.order
+
+    def new_job_id(self) -> str:
+        """An id that no job has (contract operations bring their own ids, which may look like ours)."""
+        while True:
+            job_id = job_id_of(self.next_token())
+            if job_id not in self.jobs:
+                return job_id
+
+    @property
+    def state_bytes(self) -> int:
+        """An estimate of the memory in use; the same on every member."""
+        return self.bytes + self.collections.state_bytes
+
+    # --- jobs ---
+
+    def add_job(self, job: Job) -> None:
+        self.jobs[job.id] = job
+        self.bytes += job.size
+        self.index.add(job)
+
+    def change_job(self, old: Job, new: Job) -> None:
+        self.jobs[new.id] = new
+        self.bytes += new.size - old.size
+        self.index.change(old, new)
+
+    def remove_job(self, job: Job) -> None:
+        del self.jobs[job.id]
+        self.bytes -= job.size
+        self.index.remove(job)
+
+    # --- queues ---
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name, made when it does not exist."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = Queue(name)
+            self.bytes += QUEUE_BYTES
+        return queue
+
+    def drop_queue(self, name: str) -> None:
+        del self.queues[name]
+        self.bytes -= QUEUE_BYTES
+
+    def append_to_queue(self, name: str, priority: int, job_id: str) -> None:
+        self._put(name, priority, self.next_order(), job_id)
+
+    def return_to_queue(self, name: str, priority: int, job_id: str) -> None:
+        """Put at the head of its priority."""
+        self._put(name, priority, -self.next_order(), job_id)
+
+    def _put(self, name: str, priority: int, position: int, job_id: str) -> None:
+        self.place(self.queue(name), priority, position, job_id)
+        self.stirred[name] = None
+        self.outcome.queues_signalled[name] = None
+
+    def place(self, queue: Queue, priority: int, position: int, job_id: str) -> None:
+        """Put an entry where it belongs: positions ascend, but for negative ones, each of which is a new head."""
+        lane = self.lane(queue, priority)
+        if position > 0:
+            lane.back.append(position, job_id)
+        else:
+            lane.front[position] = job_id
+        queue.length += 1
+        self.bytes += PLACE_BYTES
+        place = Place(queue.name, priority, position)
+        others = self.places.get(job_id)
+        self.places[job_id] = (*others, place) if others else (place,)
+
+    @staticmethod
+    def lane(queue: Queue, priority: int) -> Lane:
+        lane = queue.lanes.get(priority)
+        if lane is None:
+            lane = queue.lanes[priority] = Lane()
+            queue.priorities = sorted(queue.lanes, reverse=True)
+        return lane
+
+    def pop_from_queue(self, queue: Queue) -> str:
+        """Take out the head of the most urgent lane; there is one (the caller knows)."""
+        priority = self._urgent(queue)
+        lane = queue.lanes[priority]
+        if lane.front:
+            position, job_id = lane.front.popitem()
+        else:
+            position, job_id = lane.back.pop_first()
+        queue.length -= 1
+        self.bytes -= PLACE_BYTES
+        self._drop_empty_lane(queue, priority)
+        places = self.places[job_id]
+        if len(places) == 1:
+            del self.places[job_id]
+        else:
+            self.places[job_id] = tuple([place for place in places if place.position != position])
+        return job_id
+
+    def take_from_queues(self, job_id: str) -> int:
+        """Take out every entry of a job id; returns how many there were."""
+        places = self.places.pop(job_id, ())
+        for place in places:
+            queue = self.queues[place.queue]
+            lane = queue.lanes[place.priority]
+            if place.position > 0:
+                lane.back.remove(place.position)
+            else:
+                del lane.front[place.position]
+            queue.length -= 1
+            self.bytes -= PLACE_BYTES
+            self._drop_empty_lane(queue, place.priority)
+        return len(places)
+
+    @staticmethod
+    def _urgent(queue: Queue) -> int:
+        """The most urgent priority that has entries."""
+        return next(each for each in queue.priorities if queue.lanes[each])
+
+    @staticmethod
+    def _drop_empty_lane(queue: Queue, priority: int) -> None:
+        """The lane of priority 0 stays: it comes and goes with every job."""
+        if priority and not queue.lanes[priority]:
+            del queue.lanes[priority]
+            queue.priorities = sorted(queue.lanes, reverse=True)
+
+    # --- leases ---
+
+    def add_lease(self, lease: Lease) -> None:
+        self.enter_lease(lease)
+        self.index.hold(lease.job_id, self.jobs.get(lease.job_id))
+
+    def enter_lease(self, lease: Lease) -> None:
+        """All of `add_lease` but the index over jobs."""
+        self.leases[lease.token] = lease
+        self.queue(lease.queue).fetched[lease.token] = lease.job_id
+        if lease.kind == LeaseKind.FETCHED:
+            self.fetched[lease.token] = None
+        if lease.deadline_lt:
+            self.deadlines.add((lease.deadline_lt, lease.token))
+        if lease.session:
+            self.sessions[lease.session].leases[lease.token] = None
+
+    def renew_lease(self, lease: Lease, lt: int) -> None:
+        """Moves it behind all others; its time never goes back."""
+        token, fetched = lease.token, self.queues[lease.queue].fetched
+        del self.leases[token], self.fetched[token], fetched[token]
+        self.leases[token] = lease._replace(since_lt=max(lease.since_lt, lt))
+        self.fetched[token] = None
+        fetched[token] = lease.job_id
+
+    def remove_lease(self, lease: Lease) -> None:
+        del self.leases[lease.token]
+        del self.queues[lease.queue].fetched[lease.token]
+        self.index.let_go(lease.job_id, self.jobs.get(lease.job_id))
+        if lease.kind == LeaseKind.FETCHED:
+            del self.fetched[lease.token]
+        if lease.deadline_lt:
+            self.deadlines.remove((lease.deadline_lt, lease.token))
+        if lease.session:
+            del self.sessions[lease.session].leases[lease.token]
+
+    # --- locks and unique keys ---
+
+    def add_lock(self, lock: Lock) -> None:
+        self.locks[lock.resource] = lock
+        self.bytes += LOCK_BYTES + len(lock.resource)
+
+    def drop_lock(self, lock: Lock) -> None:
+        del self.locks[lock.resource]
+        self.bytes -= LOCK_BYTES + len(lock.resource)
+
+    def set_lock_expiry(self, lock: Lock, expires_lt: int) -> None:
+        """0: none."""
+        if lock.expires_lt:
+            self.lock_expiry.remove((lock.expires_lt, lock.resource))
+        lock.expires_lt = expires_lt
+        if expires_lt:
+            self.lock_expiry.add((expires_lt, lock.resource))
+
+    def add_unique_key(self, unique: UniqueKey) -> None:
+        self.unique_keys[unique.key] = unique
+        self.bytes += UNIQUE_KEY_BYTES + len(unique.key)
+        if unique.expires_lt:
+            self.unique_expiry.add((unique.expires_lt, unique.key))
+
+    def remove_unique_key(self, unique: UniqueKey) -> None:
+        del self.unique_keys[unique.key]
+        self.bytes -= UNIQUE_KEY_BYTES + len(unique.key)
+        if unique.expires_lt:
+            self.unique_expiry.remove((unique.expires_lt, unique.key))

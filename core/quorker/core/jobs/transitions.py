@@ -1,0 +1,140 @@
+"""Carrying out a change of a job's state, with everything that follows from it inside the store.
+
+Entering and leaving states keeps expiry, statistics, unique keys and waiting continuations right, so that no caller can
+forget one of them. Whether a change is wanted, and what becomes of the job's lease and queue entries, is the caller's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorker.core.jobs.lifecycle import DELETED, ENDED, FAILED, FINAL, PROCESSING, SUCCEEDED, is_legal
+from quorker.core.jobs.records import Job, StateData, StateRecord, UniqueKey, weigh
+from quorker.core.jobs.tables import Tables
+
+KEEP: Final = -1
+
+
+def enter(
+    tables: Tables,
+    job: Job,
+    name: str,
+    reason: str = "",
+    data: StateData = (),
+    *,
+    token: int = 0,
+    due_wt: int = 0,
+    failures: int = KEEP,
+    lost: int = KEEP,
+    result: bytes | None = None,
+) -> Job:
+    """Take a job to a state by a legal transition. A grant (`token`) counts as a delivery."""
+    assert is_legal(job.state, name), f"{job.state} to {name} is not in the table"
+    record = StateRecord(name, reason, tables.wt, data)
+    history, size = with_record(tables, job, record)
+    new = Job(
+        job.id,
+        job.spec,
+        job.created,
+        job.created_wt,
+        record,
+        history,
+        tables.next_order(),
+        job.failures if failures == KEEP else failures,
+        job.deliveries + 1 if token else job.deliveries,
+        job.lost if lost == KEEP else lost,
+        token,
+        due_wt,
+        expiry_of(tables, job, name) if name in ENDED else 0,
+        result,
+        job.parameters,
+        size if result is None else size + len(result),
+    )
+    tables.change_job(job, new)
+    if name in ENDED:
+        tables.ended_counts[name] = tables.ended_counts.get(name, 0) + 1
+    if job.state in FINAL:
+        tables.left_counts[job.state] = tables.left_counts.get(job.state, 0) + 1
+    after_change(tables, job, new)
+    return new
+
+
+def with_record(tables: Tables, job: Job, record: StateRecord) -> tuple[tuple[StateRecord, ...], int]:
+    """The history with one more record, cut to its limit, and the size of the job with it and without a result."""
+    size = job.size + weigh(record) - (len(job.result) if job.result is not None else 0)
+    history = (*job.history, record)
+    for old in history[: -tables.limits.history_max]:
+        size -= weigh(old)
+    return history[-tables.limits.history_max :], size
+
+
+def expiry_of(tables: Tables, job: Job, name: str) -> int:
+    """When a job that ends now is evicted (log time), 0 for never: quarantined jobs stay until someone decides."""
+    limits, own = tables.limits, job.spec.retention_ms
+    if name == SUCCEEDED:
+        ttl = own or limits.succeeded_ttl_ms
+    elif name == DELETED:
+        ttl = own or limits.deleted_ttl_ms
+    elif name == FAILED:
+        ttl = limits.failed_ttl_ms
+    else:
+        return 0
+    return max(1, tables.lt + ttl)
+
+
+def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
+    """The contract's plain change of state: any name, no rules, expiry and statistics are its caller's business.
+
+    The job's lease has been revoked unless the new state is Processing.
+    """
+    history, size = with_record(tables, job, record)
+    if job.result is not None:
+        size += len(job.result)
+    new = job._replace(
+        current=record,
+        history=history,
+        order=tables.next_order(),
+        token=job.token if record.name == PROCESSING else 0,
+        due_wt=0,
+        size=size,
+    )
+    tables.change_job(job, new)
+    after_change(tables, job, new)
+    return new
+
+
+def add_record(tables: Tables, job: Job, record: StateRecord) -> Job:
+    """History only: the current state stays what it is."""
+    history, size = with_record(tables, job, record)
+    if job.result is not None:
+        size += len(job.result)
+    new = job._replace(history=history, size=size)
+    tables.change_job(job, new)
+    return new
+
+
+def after_change(tables: Tables, old: Job, new: Job) -> None:
+    """What follows from leaving one state and being in another."""
+    before, name = old.state, new.state
+    if before in ENDED:
+        _revived(tables, old)
+    if name in ENDED:
+        _ended(tables, new)
+
+
+def _ended(tables: Tables, job: Job) -> None:
+    tables.outcome.finished.append(job.id)
+    key = job.spec.unique_key
+    if key and not job.spec.unique_ms:
+        unique = tables.unique_keys.get(key)
+        if unique is not None and unique.job_id == job.id:
+            tables.remove_unique_key(unique)
+    if job.id in tables.index.children:
+        tables.unresolved[job.id] = None
+
+
+def _revived(tables: Tables, job: Job) -> None:
+    tables.unresolved.pop(job.id, None)
+    key = job.spec.unique_key
+    if key and not job.spec.unique_ms and key not in tables.unique_keys:
+        tables.add_unique_key(UniqueKey(key, job.id, 0))

@@ -76,6 +76,8 @@ class Node:
         self._unacknowledged: list[int] = []
         self._acknowledged: set[int] = set()
         self._stood_in = 0  # the last term in which this node voted for itself
+        self._offered = 0  # the last entry that the state machine was asked to apply
+        self._install: int | None = None  # the snapshot that comes after it
         self._view = invariants.view(self.core)
         self._collect()
         self.soft, self.hard_state = self._soft_state(), self.core.hard_state
@@ -257,8 +259,10 @@ class Node:
     def _applied(self, index: int) -> None:
         """Everything up to `index` is in the state machine, which keeps its newest state ready as a snapshot."""
         self.core.applied(index)
-        self.latest_snapshot = self.core.applied_meta
-        self.core.snapshot_made(self.latest_snapshot, self.core.first_index)
+        term = self.core.log.term_at(index)
+        if term is not None:  # or a snapshot on its way has replaced the log already
+            self.latest_snapshot = SnapshotMeta(index, term, self.core.conf_state)
+            self.core.snapshot_made(self.latest_snapshot, self.core.first_index)
         self._collect()
 
     def _soft_state(self) -> SoftState:
@@ -282,15 +286,12 @@ class Node:
 
     def _collect(self) -> None:
         """Take what the core asks for, after checking that it still holds what it must."""
-        installed = 0
         for effect in self.core.drain():
-            if isinstance(effect, InstallState):
-                installed = effect.snapshot.index
-            else:
-                self._take(effect)
+            self._take(effect)
         self._check()
-        if installed:
-            self._applied(installed)
+        if self._install is not None and self.core.applied_index >= self._offered:
+            index, self._install = self._install, None
+            self._applied(index)
 
     def _check(self) -> None:
         before, self._view = self._view, invariants.view(self.core)
@@ -308,6 +309,9 @@ class Node:
                 self._take_persist(effect)
             case Apply():
                 self.outbox.applies.append(effect)
+                self._offered = effect.entries[-1].index
+            case InstallState(snapshot=snapshot):
+                self._install = snapshot.index
             case Dropped(reason=reason):
                 # A change that has to wait leaves an empty entry in its place, about which etcd says nothing.
                 self._dropped = reason is not DropReason.CONFIG_PENDING

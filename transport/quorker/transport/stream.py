@@ -54,9 +54,7 @@ class SocketPipe:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._socket = stream.socket
-        # A second view of the same descriptor, for sends without a task switch; `release` lets go of it.
-        self._raw = socket.socket(fileno=stream.socket.fileno())
-        self._raw.setblocking(False)
+        self._raw: socket.socket | None = None
 
     async def receive(self) -> bytes:
         try:
@@ -65,6 +63,10 @@ class SocketPipe:
             raise ConnectionLost(str(error)) from error
 
     def write_some(self, data: bytes) -> int:
+        if self._raw is None:
+            # A second view of the same descriptor, for sends without a task switch; `release` lets go of it.
+            self._raw = socket.socket(fileno=self._socket.fileno())
+            self._raw.setblocking(False)
         try:
             return self._raw.send(data, socket.MSG_NOSIGNAL)
         except BlockingIOError:
@@ -81,7 +83,8 @@ class SocketPipe:
             raise ConnectionLost(str(error)) from error
 
     def release(self) -> None:
-        self._raw.detach()
+        if self._raw is not None:
+            self._raw.detach()
 
 
 class StreamPipe:
@@ -94,7 +97,7 @@ class StreamPipe:
         try:
             return bytes(await self._stream.receive_some(READ_BYTES))
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError) as error:
-            raise ConnectionLost(_innermost(error)) from error
+            raise ConnectionLost(innermost(error)) from error
 
     def write_some(self, data: bytes) -> int:
         return 0
@@ -103,7 +106,7 @@ class StreamPipe:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, ssl.SSLError, OSError) as error:
-            raise ConnectionLost(_innermost(error)) from error
+            raise ConnectionLost(innermost(error)) from error
 
     def release(self) -> None:
         """The stream itself refuses writes once it is closed."""
@@ -113,7 +116,7 @@ def pipe_over(stream: trio.abc.Stream) -> Pipe:
     return SocketPipe(stream) if isinstance(stream, trio.SocketStream) else StreamPipe(stream)
 
 
-def _innermost(error: BaseException) -> str:
+def innermost(error: BaseException) -> str:
     """trio wraps what TLS said; people want to read that."""
     while error.__cause__ is not None:
         error = error.__cause__
@@ -160,8 +163,9 @@ class FrameStream:
     # ------------------------------------------------------------------ sending
 
     def send(self, frames: Sequence[Outgoing]) -> bool:
-        """Send all of these, or none and return False when the queue is full or the connection is over."""
-        if self._closed:
+        """Send all of these, or none and return False: the queue is full, one is too large, the connection is over."""
+        if self._closed or any(len(payload) > self._config.send_limit for _, payload in frames):
+            self.dropped += len(frames)
             return False
         if self._blocked:
             return self._enqueue(frames)

@@ -37,9 +37,12 @@ class WireLimits:
     frame_unauthenticated_bytes: int = 4 << 10
     frame_client_bytes: int = 1 << 20
     frame_peer_bytes: int = 4 << 20
+    frame_answer_bytes: int = 16 << 20  # from a member to its client
     snapshot_chunk_bytes: int = 256 << 10
     queued_messages_max: int = 256  # per peer, beyond what the kernel took
     queued_bytes_max: int = 16 << 20
+    client_queued_messages_max: int = 4_096  # per client; one that lets more pile up is disconnected
+    client_queued_bytes_max: int = 16 << 20
     unauthenticated_max: int = 64
     unauthenticated_per_address_max: int = 8
     handshake_ms: int = 5_000

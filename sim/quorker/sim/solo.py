@@ -58,7 +58,9 @@ def candidate(terms: Sequence[int] = (), **settings: Any) -> Raft:
 
 def leader(terms: Sequence[int] = (), **settings: Any) -> Raft:
     """Member 1 as a new leader, whose first entry nobody else has acknowledged."""
-    raft = candidate(terms, **settings)
+    raft = member(terms, **settings)
+    raft.campaign()
+    flush(raft)
     for voter in raft.configuration.voters.ids():
         if raft.role is not Role.LEADER:
             raft.step(VoteResponse(voter, 1, raft.term, granted=True))

@@ -19,9 +19,9 @@ OWN = Path(__file__).parent / "transcripts"
 OWN_FILES = sorted(OWN.glob("*.txt"))
 
 
-def differences(transcript: Transcript) -> list[str]:
+def differences(transcript: Transcript, *, as_etcd: bool = False) -> list[str]:
     """For each directive that prints something else than expected: where it stands, and the difference."""
-    ran = list(run_transcript(transcript))
+    ran = list(run_transcript(transcript, as_etcd=as_etcd))
     assert ran
     assert len(ran) == len(transcript.directives)
     return [difference(directive, output) for directive, output in ran if not is_expected(directive, output)]
@@ -45,6 +45,11 @@ def test_interaction_vector(interaction_vector: Path) -> None:
     else:
         assert 0 < len(found) <= deviation.differing
         assert deviation.first in found[0]
+
+
+def test_interaction_vector_without_our_deviations(interaction_vector: Path) -> None:
+    found = differences(parse_transcript(interaction_vector.read_text()), as_etcd=True)
+    assert not found, f"{interaction_vector.name}, {found[0]}"
 
 
 @pytest.mark.parametrize("path", OWN_FILES, ids=lambda path: path.stem)

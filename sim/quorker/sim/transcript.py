@@ -42,9 +42,12 @@ def structural(text: str) -> list[str]:
     return [line for line in lines if line and not line.lstrip().startswith(LOG_WORDS)] or ["ok"]
 
 
-def run_transcript(transcript: Transcript) -> Iterator[tuple[Directive, str]]:
-    """Each directive with what it printed, in order. Raises TranscriptError where one cannot be run."""
-    runner = TranscriptRunner()
+def run_transcript(transcript: Transcript, *, as_etcd: bool = False) -> Iterator[tuple[Directive, str]]:
+    """Each directive with what it printed, in order. Raises TranscriptError where one cannot be run.
+
+    `as_etcd`: with our deliberate deviations (`transcript_deviations`) switched off.
+    """
+    runner = TranscriptRunner(as_etcd=as_etcd)
     for directive in transcript.directives:
         yield directive, runner.run(directive)
 
@@ -52,8 +55,9 @@ def run_transcript(transcript: Transcript) -> Iterator[tuple[Directive, str]]:
 class TranscriptRunner:
     """One run of a transcript, from an empty cluster on. Each directive is a method that returns what it prints."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_etcd: bool = False) -> None:
         self.cluster = Environment()
+        self._as_etcd = as_etcd
         self._log_level = LOG_LEVELS[0]
 
     def run(self, directive: Directive) -> str:
@@ -75,7 +79,7 @@ class TranscriptRunner:
             return "", str(refusal)
 
     def add_nodes(self, directive: Directive) -> str:
-        config = stub_config()
+        config = replace(stub_config(), early_vote_requests=self._as_etcd)
         members: dict[str, tuple[NodeId, ...]] = {"voters": (), "learners": ()}
         index, asynchronous = 0, False
         for argument in directive.named():

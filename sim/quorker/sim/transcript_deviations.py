@@ -1,7 +1,8 @@
 """Where we behave otherwise than etcd on purpose: the one table, by the name of etcd's transcript.
 
 Every entry gives its reason, and the transcript of our own (in `tests/raft/transcripts`) that shows what we do
-instead. A file that stands here and yet runs as etcd wrote it fails the tests, as does one that differs by more.
+instead. A file that stands here and yet runs as etcd wrote it fails the tests, as does one that differs by more, or
+that differs still when the setting `early_vote_requests` makes us ask for votes when etcd does.
 """
 
 from __future__ import annotations

@@ -10,7 +10,12 @@ import sys
 import time
 from typing import Any
 
-from quorker.app import current_job
+from quorker.app import App, JobNotFound, current_job
+from quorker.app.gateway import Submit
+from quorker.core.errors import Rejected
+from quorker.core.jobs.commands import DeleteJob
+
+app = App("plain")
 
 
 def add(a: int, b: int) -> int:
@@ -78,3 +83,32 @@ class Namespace:
     @staticmethod
     def inner(x: int) -> int:
         return -x
+
+
+@app.task
+async def leaf(x: int) -> int:
+    return x
+
+
+@app.task
+def from_process(x: int) -> int:
+    """A worker process reaches the store through its node."""
+    return leaf.enqueue(x).result()
+
+
+@app.task
+def lost_in_process() -> str:
+    try:
+        app.job("0" * 13).result()
+    except JobNotFound as error:
+        return f"{type(error).__name__}: {'0' * 13 if '0' * 13 in str(error) else error}"
+    return "found"
+
+
+@app.task
+def refused_in_process() -> list[str]:
+    try:
+        app.gateway().request_blocking(Submit(DeleteJob("0" * 13)))
+    except Rejected as error:
+        return [error.reason, error.detail]
+    return []

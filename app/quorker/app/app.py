@@ -136,8 +136,8 @@ class App:
             raise ConfigurationError(
                 f"task {name}: an async def runs in trio, a plain function in a process or a thread, not in {runs_in}"
             )
-        kind = AsyncTask[..., Any] if is_async else PlainTask[..., Any]
-        task: RegisteredTask = kind(self, name, function, runs_in, options, inspect.signature(function))
+        kind: Callable[..., RegisteredTask] = AsyncTask if is_async else PlainTask
+        task = kind(self, name, function, runs_in, options, inspect.signature(function))
         if name in self._tasks and not _is_same(self._tasks[name].function, function):
             raise ConfigurationError(
                 f"two tasks are called {name!r}: {_whereabouts(self._tasks[name].function)} and "

@@ -96,10 +96,10 @@ Open = Callable[[], AbstractAsyncContextManager[Attached]]
 @asynccontextmanager
 async def open_member(app: Attachable, config: NodeConfig, plan: WorkPlan) -> AsyncGenerator[Attached]:
     """A member of the cluster in this loop, with its worker."""
-    from quorker.transport.node import open_node  # worker processes import this module and never open a node
-
     _refuse_in_worker_process()
     _prepare(app, plan)
+    from quorker.transport.node import open_node  # late: worker processes import this module and open no node
+
     async with open_node(config) as node, attach(app, node, plan, node.address, node.node_id) as attached:
         yield attached
 
@@ -114,10 +114,10 @@ async def open_outsider(
     plan: WorkPlan,
 ) -> AsyncGenerator[Attached]:
     """A client in this loop, with its worker if the plan has slots."""
-    from quorker.transport.client import open_client  # as above
-
     _refuse_in_worker_process()
     _prepare(app, plan)
+    from quorker.transport.client import open_client  # late, as above
+
     opening = open_client(addresses, secret=secret, tls=tls, cluster=cluster, name=f"client:{os.getpid()}")
     async with opening as connection, attach(app, connection, plan) as attached:
         yield attached

@@ -94,8 +94,9 @@ class WorkerServer:
 
         What has to be reported is given up after `report_within` seconds: without a quorum it may never be answered.
         """
-        with trio.move_on_after(grace):
+        with trio.move_on_after(report_within):
             await _stop_quietly(handle)
+        with trio.move_on_after(grace):
             await self._wait_idle()
         for job in list(self._running.values()):
             job.stop(SHUT_DOWN)

@@ -1,0 +1,51 @@
+"""An app served from a store in memory, on a clock that only moves when told."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from quorker.app import App, Attached
+from quorker.app.front_door import WorkPlan, attach
+from quorker.transport.memory import MemoryStore
+
+Serve = Callable[..., AbstractAsyncContextManager[Attached]]
+
+
+@pytest.fixture
+def app() -> App:
+    return App("test")
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    return MemoryStore()
+
+
+@pytest.fixture
+def serve(memory: MemoryStore) -> Serve:
+    """`async with serve(app, workers=4):` attaches the app to the store in memory."""
+
+    @asynccontextmanager
+    async def serving(
+        app: App, workers: int = 4, queues: tuple[str, ...] | None = None, grace: float = 15.0
+    ) -> AsyncGenerator[Attached]:
+        connection = memory.connect()
+        async with attach(app, connection, WorkPlan(workers, queues, grace)) as attached:
+            yield attached
+        await connection.close()
+
+    return serving
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module `plain_functions`, importable by worker processes too."""
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])
+    return importlib.import_module("plain_functions")

@@ -194,6 +194,11 @@ class Replica:
     def read(self, context: int) -> None:
         self.raft.read(context)
 
+    def observe_time(self, now_ms: int) -> None:
+        """What follows is received at this time; nothing becomes due by it."""
+        self.now_ms = now_ms
+        self.raft.observe_time(now_ms)
+
     def tick(self, now_ms: int, wall_ms: int) -> None:
         self.now_ms, self.wall_ms = now_ms, wall_ms
         self.raft.tick(now_ms)
@@ -419,7 +424,9 @@ class Replica:
         index = self.raft.applied_index
         if self.saving is not None or self.loading is not None or index <= self._snapshot_index:
             return
-        meta = SnapshotMeta(index, self.raft.log.term_at(index), self.raft.conf_state)
+        term = self.raft.log.term_at(index)
+        assert term is not None, "what was applied since the last snapshot is still in the log"
+        meta = SnapshotMeta(index, term, self.raft.conf_state)
         self.saving, self._snapshot_index, self._bytes_since_snapshot = meta, index, 0
         self._effects.append(SaveSnapshot(meta, self.store.snapshot()))
 

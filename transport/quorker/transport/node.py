@@ -9,24 +9,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
 from quorker.core.errors import NotApplied
 from quorker.core.jobs.commands import Command
+from quorker.core.jobs.dispatch import held_grants
+from quorker.core.jobs.outcome import Notice
 from quorker.core.raft.effects import ConfigChanged, LeaderChanged, ReadFailed, ReadReady, Role, RoleChanged
 from quorker.core.raft.messages import NOBODY, NodeId
 from quorker.core.replica import Applied, LoadSnapshot, Refused, Replica, SaveSnapshot
 from quorker.transport.clock import monotonic_ms
 from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.driver import Driver
-from quorker.transport.hosting import SessionHosts, group_names
+from quorker.transport.hosting import Host, SessionHosts, group_names
 from quorker.transport.node_config import NodeConfig
 from quorker.transport.own_session import OwnSession
 from quorker.transport.session_driver import JobReceiver
 
 FINAL_STATES: Final = ("Succeeded", "Failed", "Deleted", "Quarantined")
+
+
+class Flushable(Protocol):
+    """A host that collects replies until the end of a pump."""
+
+    def flush(self) -> None: ...
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +64,7 @@ class Node:
         self.load_snapshot: Callable[[LoadSnapshot], None]
         self.on_members_changed: Callable[[ConfigChanged], None]
         self.changed = trio.Event()  # replaced at each change of role, leader or configuration
+        self.dirty_hosts: dict[int, Flushable] = {}
         self._reads: dict[int, _Waiter] = {}
         self._next_read = 1
         self._applied_waiters: list[_Waiter] = []
@@ -161,7 +170,11 @@ class Node:
         """Hand leadership to the follower that lacks least; True when somebody else leads afterwards."""
         if not self.replica.is_leader:
             return True
-        others = [(peer.match_index, node) for node, peer in self.replica.raft.progress.items() if node != self.node_id]
+        others = [
+            (peer.match_index, node)
+            for node, peer in self.replica.raft.progress.items()
+            if node != self.node_id
+        ]
         if not others:
             return False
         self.replica.raft.transfer(max(others)[1])
@@ -234,20 +247,23 @@ class Node:
 
     def on_state_replaced(self) -> None:
         """The state machine jumped to a snapshot: tell every hosted session what it missed."""
-        tables = self.replica.store
         for session_id, host in self.hosts.hosted().items():
-            session = tables.sessions.get(session_id)
-            if session is None:
-                host.on_lost(session_id, "the session ended while this member was away")
-                continue
-            for seq, reply in list(session.replies.items()):
-                host.on_reply(session_id, seq, reply)
-            for notice in tables.notices_of(session_id):
-                host.on_notice(notice)
+            self.repeat_missed(session_id, host)
         for job_id in list(self._finish_waiters):
-            job = tables.jobs.get(job_id)
+            job = self.replica.store.jobs.get(job_id)
             if job is None or job.state in FINAL_STATES:
                 for event in self._finish_waiters.pop(job_id):
                     event.set()
         self._release_applied()
 
+    def repeat_missed(self, session_id: int, host: Host) -> None:
+        """Replies and grants of this session that may not have reached it; it knows which ones it has seen."""
+        store = self.replica.store
+        session = store.sessions.get(session_id)
+        if session is None:
+            host.on_lost(session_id, "the session has ended")
+            return
+        for seq, reply in list(session.replies.items()):
+            host.on_reply(session_id, seq, reply)
+        for grant in held_grants(store, session):
+            host.on_notice(Notice(session_id, "job", grant))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from quorker.core.jobs.outcome import Cancelled, JobGrant, Notice
+from quorker.core.jobs.new_job import JobGrant
+from quorker.core.jobs.outcome import Cancelled, Notice
 from quorker.core.session import SessionState
 from quorker.transport.hosting import SessionHosts
 from quorker.transport.session_driver import SessionDriver

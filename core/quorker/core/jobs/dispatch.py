@@ -95,6 +95,21 @@ def grant(tables: Tables, session: Session, queue_name: str, job: Job, kind: Lea
     job = enter(tables, job, PROCESSING, "", (("worker", session.name), ("token", token)), token=token)
     deadline = tables.lt + spec.timeout_ms + tables.limits.timeout_grace_ms if spec.timeout_ms else 0
     tables.add_lease(Lease(token, job.id, queue_name, session.id, kind, tables.lt, tables.wt, deadline))
+    return _granted(job, token, queue_name)
+
+
+def held_grants(tables: Tables, session: Session) -> list[JobGrant]:
+    """What was dispatched to this session and is still in its hands, oldest first: for one that may have missed it."""
+    leases = [tables.leases[token] for token in sorted(session.leases)]
+    return [
+        _granted(tables.jobs[lease.job_id], lease.token, lease.queue)
+        for lease in leases
+        if lease.kind is LeaseKind.DISPATCHED
+    ]
+
+
+def _granted(job: Job, token: int, queue_name: str) -> JobGrant:
+    spec = job.spec
     return JobGrant(
         job.id,
         token,

@@ -1,0 +1,169 @@
+"""What a node does for clients: their groups go to the leader, replies and notices come back, reads are served here.
+
+One `ClientHost` per connection speaks for the sessions that the client opened or attached. Limits of connections and
+frames are the listener's; what a command may be is the state machine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from quorker.core.errors import NotApplied, OperationError, Rejected
+from quorker.core.jobs.new_job import JobGrant, grant_to_wire
+from quorker.core.jobs.outcome import Notice
+from quorker.core.raft.effects import DropReason
+from quorker.core.wire import requests
+from quorker.core.wire.records import pack, unpack
+from quorker.core.wire.requests import (
+    Answer,
+    Attach,
+    Cancel,
+    ClientRequest,
+    Failed,
+    Failure,
+    Query,
+    StatusRequest,
+    Submit,
+    Wait,
+)
+from quorker.transport.hosting import group_names
+from quorker.transport.listener import ClientLink
+from quorker.transport.node import Node
+
+ROUTE_CHANGED: Final = "LEADER_CHANGED"
+UNANSWERED_MAX: Final = 1024  # queries and waits of one connection
+_BUSY: Final = frozenset({DropReason.TOO_MUCH_UNCOMMITTED.name})
+
+Start = Callable[[Callable[[], Awaitable[None]]], None]
+
+
+class ClientHost:
+    """A `Host` whose client is on the other end of a connection."""
+
+    def __init__(self, node: Node, link: ClientLink, start: Start) -> None:
+        self._node = node
+        self._link = link
+        self._start = start
+        self._requests: dict[int, trio.CancelScope] = {}
+        self._submits: dict[int, int] = {}  # request by session, of the group that was sent last
+        self._replies: list[tuple[int, int, Any]] = []
+
+    # ------------------------------------------------------------------ requests
+
+    def on_request(self, request: ClientRequest) -> None:
+        match request:
+            case Submit():
+                self._submit(request)
+            case Attach(session):
+                self._attach(session)
+            case Query():
+                self._begin(request.request, lambda: self._query(request))
+            case StatusRequest(number):
+                self._begin(number, lambda: self._status(number))
+            case Wait():
+                self._begin(request.request, lambda: self._wait(request))
+            case Cancel(number):
+                if number in self._requests:
+                    self._requests[number].cancel()
+
+    def _submit(self, submit: Submit) -> None:
+        session_id, seqs = group_names(submit.group)
+        if session_id:
+            self._node.hosts.attach(session_id, self)
+        else:
+            for nonce in seqs:
+                self._node.hosts.opening(nonce, self)
+        self._submits[session_id] = submit.request
+        self._node.submit_group(submit.group)
+
+    def _attach(self, session_id: int) -> None:
+        self._node.hosts.attach(session_id, self)
+        self._node.repeat_missed(session_id, self)
+        self.flush()
+
+    def _begin(self, number: int, work: Callable[[], Awaitable[Answer]]) -> None:
+        if len(self._requests) >= UNANSWERED_MAX:
+            detail = f"at most {UNANSWERED_MAX} requests of one connection wait at once"
+            self._link.send(Failed(number, Failure.BUSY, "too_many_requests", detail, 100, 0))
+            return
+        self._requests[number] = trio.CancelScope()
+        self._start(lambda: self._finish(number, work))
+
+    async def _finish(self, number: int, work: Callable[[], Awaitable[Answer]]) -> None:
+        try:
+            with self._requests[number]:
+                self._link.send(await work())
+        except Rejected as error:
+            self._link.send(Failed(number, Failure.REJECTED, error.reason, error.detail, 0, 0))
+        except NotApplied as error:
+            self._link.send(
+                Failed(
+                    number, Failure.NOT_APPLIED, "no_leader", str(error), 0, self._node.replica.raft.leader
+                )
+            )
+        except (OperationError, trio.TooSlowError) as error:
+            self._link.send(Failed(number, Failure.UNKNOWN, "timeout", str(error), 0, 0))
+        finally:
+            del self._requests[number]
+
+    async def _query(self, query: Query) -> Answer:
+        with trio.fail_after(query.timeout_ms / 1000):
+            if query.linearizable:
+                await self._node.wait_linearizable()
+            await self._node.wait_applied(query.min_index)
+        answer = self._node.query_now(query.name, unpack(query.args))
+        return Answer(query.request, answer.applied_index, max(0, answer.age_ms), pack(answer.value))
+
+    async def _status(self, number: int) -> Answer:
+        status = self._node.status_now()
+        fields = {name: getattr(status, name) for name in status.__slots__}
+        return Answer(number, status.applied_index, 0, pack(fields))
+
+    async def _wait(self, wait: Wait) -> Answer:
+        with trio.fail_after(wait.timeout_ms / 1000):
+            await self._node.wait_ended(wait.job_id)
+        return Answer(wait.request, self._node.replica.store_index, 0, pack(None))
+
+    # ------------------------------------------------------------------ Host
+
+    def on_opened(self, nonce: int, session_id: int) -> None:
+        self._replies.append((0, nonce, (0, session_id)))
+        self._node.dirty_hosts[id(self)] = self
+
+    def on_reply(self, session_id: int, seq: int, reply: Any) -> None:
+        self._replies.append((session_id, seq, reply))
+        self._node.dirty_hosts[id(self)] = self
+
+    def flush(self) -> None:
+        """Everything that one pump brought leaves in one frame."""
+        if self._replies:
+            replies, self._replies = self._replies, []
+            self._link.send(requests.Reply(self._node.replica.store_index, requests.pack_replies(replies)))
+
+    def on_notice(self, notice: Notice) -> None:
+        payload: Any = notice.payload
+        if isinstance(payload, JobGrant):
+            payload = grant_to_wire(payload)
+        self.flush()
+        self._link.send(requests.Notice(notice.session, notice.kind, pack(payload)))
+
+    def on_lost(self, session_id: int, reason: str) -> None:
+        self._link.send(requests.Notice(session_id, "session_closed", pack(reason)))
+
+    def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
+        request = self._submits.get(session_id, 0)
+        kind = Failure.BUSY if reason in _BUSY else Failure.NOT_APPLIED
+        self._link.send(Failed(request, kind, reason, "", retry_after_ms, self._node.replica.raft.leader))
+
+    def on_route_changed(self) -> None:
+        leader = self._node.replica.raft.leader
+        for request in self._submits.values():
+            self._link.send(Failed(request, Failure.UNKNOWN, ROUTE_CHANGED, "", 0, leader))
+
+    def close(self) -> None:
+        self._node.hosts.detach(self)
+        for scope in self._requests.values():
+            scope.cancel()

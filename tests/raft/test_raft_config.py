@@ -1,0 +1,61 @@
+"""Settings that cannot work are refused at the start, with the setting's name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from quorker.core import prng
+from quorker.core.errors import ConfigurationError
+from quorker.core.raft.config import RaftConfig
+from quorker.sim.solo import TIMEOUT, member
+
+
+def test_the_defaults_are_valid() -> None:
+    RaftConfig(1).validate()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"node_id": 0}, "node_id"),
+        ({"heartbeat_interval": 0}, "heartbeat_interval"),
+        ({"election_timeout": 1 << 41}, "election_timeout"),
+        ({"election_timeout": 5, "heartbeat_interval": 5}, "election_timeout"),
+        ({"disk_stall_timeout": -1}, "disk_stall_timeout"),
+        ({"max_append_bytes": -1}, "max_append_bytes"),
+        ({"max_uncommitted_bytes": 1 << 63}, "max_uncommitted_bytes"),
+        ({"max_inflight_messages": 0}, "max_inflight_messages"),
+        ({"max_inflight_bytes": 10, "max_append_bytes": 11}, "max_inflight_bytes"),
+        ({"lease_reads": True, "check_quorum": False}, "lease_reads"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_by_name(settings: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named):
+        replace(RaftConfig(1), **settings).validate()
+    with pytest.raises(ConfigurationError):
+        member(**{key: value for key, value in settings.items() if key != "node_id"}, node_id=0)
+
+
+def test_the_stall_timeout_is_one_election_timeout_unless_set() -> None:
+    assert RaftConfig(1, TIMEOUT).stall_timeout == TIMEOUT
+    assert RaftConfig(1, TIMEOUT, disk_stall_timeout=3).stall_timeout == 3
+
+
+def test_draws_depend_on_seed_and_counter_only() -> None:
+    draws = [prng.uniform(7, counter, 10, 19) for counter in range(1000)]
+    assert draws == [prng.uniform(7, counter, 10, 19) for counter in range(1000)]
+    assert set(draws) == set(range(10, 20))
+    assert draws != [prng.uniform(8, counter, 10, 19) for counter in range(1000)]
+
+
+def test_draws_are_even() -> None:
+    draws = [prng.uniform(1, counter, 0, 9) for counter in range(10_000)]
+    assert all(900 < draws.count(value) < 1100 for value in range(10))
+
+
+def test_purposes_have_seeds_of_their_own() -> None:
+    seeds = {prng.derive(seed, purpose) for seed in range(30) for purpose in range(30)}
+    assert len(seeds) == 900

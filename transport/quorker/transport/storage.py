@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 import trio
 
+from quorker.core.errors import Rejected
 from quorker.core.jobs import queries
 from quorker.core.jobs.commands import (
     AcquireLock,
@@ -149,7 +150,7 @@ class StorageConnection:
         require(timeout >= 0, "timeout: must not be negative (0 tries once)")
         command = checked(AcquireLock(resource, 0, timeout > 0))
         deadline = trio.current_time() + timeout
-        kind, number = await self._submit_shielded(command)
+        kind, number = await self._join_line(command)
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
             token = number if kind == "granted" else await self._wait_lock(resource, number, deadline)
@@ -157,6 +158,15 @@ class StorageConnection:
             await give_back_lock(self.connection, resource, number)
             raise
         return DistributedLock(self.connection, resource, token)
+
+    async def _join_line(self, command: AcquireLock) -> tuple[str, int]:
+        try:
+            kind, number = await self._submit_shielded(command)
+        except Rejected as refusal:
+            if refusal.reason == "lock_held":
+                raise DistributedLockTimeout(command.resource) from None
+            raise
+        return kind, number
 
     async def _wait_lock(self, resource: str, ticket: int, deadline: float) -> int:
         with trio.CancelScope(deadline=deadline):

@@ -6,7 +6,7 @@ that must be durable with one fsync, and releases what waited for it. Its twin i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import trio
@@ -24,9 +24,11 @@ from quorker.core.raft.effects import (
 )
 from quorker.core.raft.messages import Message, NodeId
 from quorker.core.replica import Applied, Forward, LoadSnapshot, Refused, Replica, ReplicaEffect, SaveSnapshot
+from quorker.core.wire.storage_errors import DiskFull
 from quorker.transport.clock import monotonic_ms, wall_ms
 
 SEAL_AFTER_MS: Final = 50
+FULL_DISK_PAUSE: Final = 1.0  # seconds
 TICK_MS_MAX: Final = 25
 PUMP_ROUNDS_MAX: Final = 8  # then other tasks get their turn
 
@@ -50,9 +52,12 @@ class Links(Protocol):
 class LogDisk(Protocol):
     """The part of the disk that the drive loop uses."""
 
-    def write(self, batch: list[Persist]) -> None: ...
+    def write(self, batch: Sequence[Persist]) -> None: ...
 
     def seal(self) -> None: ...
+
+    @property
+    def wants_prepare(self) -> bool: ...
 
     def prepare(self) -> None: ...
 
@@ -90,6 +95,7 @@ class Driver:
         self._parked: trio.lowlevel.Task | None = None
         self._lane: list[Persist] = []
         self._written_ms = 0
+        self._full_since_ms = 0
         self._sealed = True
         self._perform: dict[type[ReplicaEffect], Callable[..., None]] = {
             Send: self._send,
@@ -140,8 +146,16 @@ class Driver:
             if not self._sealed and after - self._written_ms >= SEAL_AFTER_MS:
                 self._sealed = True
                 self.disk.seal()
-                self.disk.prepare()
+            if self.disk.wants_prepare:
+                await self._prepare_segment()
             self.wake()
+
+    async def _prepare_segment(self) -> None:
+        """The next file of the log, before it is needed: zeroing it takes too long for the loop."""
+        try:
+            await trio.to_thread.run_sync(self.disk.prepare)
+        except DiskFull:
+            await trio.sleep(FULL_DISK_PAUSE)
 
     def pump(self) -> None:
         """Perform effects until there are none, or until it is fair to let other tasks run."""
@@ -161,14 +175,25 @@ class Driver:
     def _write_lane(self) -> None:
         """One write and one fsync for everything, then what waited for it, in order (rule 1 of effects.py)."""
         lane = self._lane[:]
+        try:
+            self.disk.write(lane)
+        except DiskFull:
+            self._on_disk_full()
+            return
         self._lane.clear()
-        self.disk.write(lane)
+        self._full_since_ms = 0
         self._sealed, self._written_ms = False, self.replica.now_ms
         for persist in lane:
             for send in persist.then:
                 self._send(send)
         self.links.flush()
         self.replica.persisted(lane[-1].seq)
+
+    def _on_disk_full(self) -> None:
+        """Nothing was written and nothing is lost: the lane waits, and a leader whose disk lags gives way."""
+        now = self.replica.now_ms
+        self._full_since_ms = self._full_since_ms or now
+        self.replica.raft.disk_latency(now - self._full_since_ms)
 
     def _send(self, effect: Send) -> None:
         self.links.send(effect.to, effect.message)

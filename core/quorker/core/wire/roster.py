@@ -35,6 +35,12 @@ class Roster:
         self._members = sorted(members)
         self._seen = {node: party for node, party in self._seen.items() if node in self._members}
 
+    def remember(self, party: Party) -> None:
+        """What the replicated state says of a member; whoever was seen later is known better."""
+        seen = self._seen.get(party.node_id)
+        if seen is None or seen.incarnation < party.incarnation:
+            self._seen[party.node_id] = party
+
     def forget(self, node: NodeId) -> None:
         """An operator vouches for a new directory of this member."""
         self._seen.pop(node, None)
@@ -80,7 +86,7 @@ def _compare(seen: Party, party: Party) -> Refusal | None:
             f"node {node} was last seen in incarnation {seen.incarnation}, this one is {party.incarnation}: "
             "its data directory was restored from an older copy",
         )
-    if party.incarnation == seen.incarnation and party.instance != seen.instance:
+    if party.incarnation == seen.incarnation and seen.instance and party.instance != seen.instance:
         return Refusal(
             Reason.DUPLICATE_NODE,
             f"two processes run as incarnation {party.incarnation} of node {node}: its data directory was copied",

@@ -1,0 +1,261 @@
+"""Puts a member together and takes it apart again: directory, state machine, listeners, links, drive loop, own session.
+
+Everything that can be wrong with a configuration is found before the first promise is made, and named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Final
+
+import trio
+
+from quorker.core.errors import OperationError, QuorkerError
+from quorker.core.jobs.commands import CloseSession
+from quorker.core.jobs.store import JobStore
+from quorker.core.raft.config import DurableState, RaftConfig
+from quorker.core.raft.effects import ConfigChanged
+from quorker.core.raft.messages import NOBODY, ConfState, NodeId, SnapshotMeta
+from quorker.core.replica import Replica, ReplicaConfig
+from quorker.core.session import SessionConfig, SessionState
+from quorker.core.wire.handshake import Party, Refusal, cluster_id_of
+from quorker.core.wire.identity import Identity
+from quorker.core.wire.roster import Roster
+from quorker.core.wire.storage import StorageSettings
+from quorker.transport.clock import monotonic_ms, wall_ms
+from quorker.transport.disk import Disk
+from quorker.transport.driver import Driver
+from quorker.transport.endpoint import Endpoint, check_exposure, parse_endpoint
+from quorker.transport.greeting import INSTANCE, Credentials
+from quorker.transport.listener import Listener
+from quorker.transport.node import Node
+from quorker.transport.node_config import NodeConfig
+from quorker.transport.node_identity import Refusals, announcement, seed_roster
+from quorker.transport.node_network import NodeNetwork
+from quorker.transport.own_session import OwnSession
+from quorker.transport.peers import PeerLinks
+from quorker.transport.session_driver import SessionDriver
+from quorker.transport.snapshots import SnapshotMover
+from quorker.transport.sockets import open_tcp, open_unix, unix_socket_path
+from quorker.transport.tls import Tls
+
+log = logging.getLogger("quorker.transport.node")
+
+STOP_SECONDS: Final = 5.0
+BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
+RESERVE_BYTES: Final = 32 << 20
+
+
+@asynccontextmanager
+async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
+    """Be a member while the block runs. It is entered as soon as the node listens; calls wait for a leader.
+
+    Raises `ConfigurationError`, `IdentityMismatch`, `CorruptionError`, `StorageFailed`, each with a text for people.
+    When the node has to stop by itself, the block is cancelled and the reason is raised in its place.
+    """
+    config.validate()
+    endpoint = parse_endpoint(config.listen, what="listen address", listening=True)
+    check_exposure(
+        endpoint,
+        has_secret=config.secret is not None,
+        has_tls=config.tls is not None,
+        insecure_no_auth=config.insecure_no_auth,
+    )
+    peers = {
+        node: parse_endpoint(text, what=f"address of node {node}") for node, text in config.members.items()
+    }
+    disk = Disk.open(
+        config.data_dir, _identity_of(config), StorageSettings(config.segment_bytes, RESERVE_BYTES)
+    )
+    try:
+        prepared = _Prepared(config, endpoint, peers, disk)
+        async with _running(prepared) as node:
+            yield node
+    finally:
+        disk.close()
+
+
+def _identity_of(config: NodeConfig) -> Identity:
+    return Identity(cluster_id_of(config.cluster), config.node_id)
+
+
+def _recover(config: NodeConfig, disk: Disk) -> tuple[DurableState, JobStore]:
+    """The log and the state machine as of its newest snapshot; a fresh directory gets the first configuration."""
+    if disk.fresh and not config.join:
+        voters = tuple(sorted(config.members)) or (config.node_id,)
+        disk.bootstrap(SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_INDEX, ConfState(voters)))
+    durable = disk.durable
+    members = durable.snapshot.conf_state
+    if (
+        config.node_id not in (*members.voters, *members.learners, *members.voters_outgoing)
+        and not config.join
+    ):
+        log.warning("node %s is not among the members %s of its own log", config.node_id, members.voters)
+    if durable.snapshot.index <= BOOTSTRAP_INDEX:
+        return durable, JobStore(epoch=disk.identity.restore_epoch)
+    return durable, JobStore.restore(disk.open_snapshot(durable.snapshot), epoch=disk.identity.restore_epoch)
+
+
+def replica_config(config: NodeConfig, incarnation: int) -> ReplicaConfig:
+    timing = config.timing
+    raft = RaftConfig(
+        config.node_id,
+        election_timeout=timing.election_ms,
+        heartbeat_interval=timing.heartbeat_ms,
+        seed=int.from_bytes(INSTANCE, "big"),
+        incarnation=incarnation,
+    )
+    return ReplicaConfig(
+        raft,
+        snapshot_after_bytes=config.snapshot_after_bytes,
+        snapshot_after_entries=config.snapshot_after_entries,
+        keep_entries=config.keep_entries,
+    )
+
+
+class _Prepared:
+    """The parts of a node before anything runs, and the two ways in which it ends."""
+
+    def __init__(
+        self, config: NodeConfig, endpoint: Endpoint, peers: dict[NodeId, Endpoint], disk: Disk
+    ) -> None:
+        self.config = config
+        self.endpoint = endpoint
+        self.peers = peers
+        self.disk = disk
+        self.failure: BaseException | None = None
+        self.nursery: trio.Nursery
+        durable, store = _recover(config, disk)
+        identity = disk.identity
+        self.party = Party(
+            identity.cluster_id, identity.node_id, identity.dir_uuid, identity.incarnation, INSTANCE
+        )
+        self.roster = Roster(self.party, peers or (config.node_id,), log.error)
+        self.refusals = Refusals(config.node_id, len(peers) - 1)
+        seed_roster(self.roster, store)
+        settings = replica_config(config, identity.incarnation)
+        replica = Replica.start(settings, durable, store, monotonic_ms(), wall_ms())
+        self.node = Node(config, config.cluster, replica, config.listen)
+        self._assemble(replica)
+
+    def _assemble(self, replica: Replica) -> None:
+        node, config = self.node, self.config
+        tls = Tls(config.tls) if config.tls is not None else None
+        secrets = (config.secret,) if config.secret is not None else ()
+        self.credentials = Credentials(secrets, tls)
+        self.network = NodeNetwork(node, self.start, self.on_refused)
+        self.links = PeerLinks(self.party, self.credentials, self.roster, self.network)
+        self.links.set_peers(self.peers)
+        self.network.links = self.links
+        node.driver = driver = Driver(replica, self.disk, self.network, node)
+        self.mover = SnapshotMover(
+            replica, self.disk, self.network, self.start, driver.wake, node.on_state_replaced
+        )
+        self.network.mover = self.mover
+        name = config.name or f"node-{config.node_id}"
+        session = SessionConfig(name, config.timing.session_ttl_ms, config.timing.retransmit_ms)
+        own = SessionDriver(session, driver.wake, config.default_timeout)
+        node.own = OwnSession(own, node.hosts, node.submit_group)
+        node.refuse_forwarded = self.network.refuse_forwarded
+        node.save_snapshot = self.mover.save
+        node.load_snapshot = self.mover.load
+        node.on_members_changed = self.on_members_changed
+        self.listener = Listener(self.party, self.credentials, self.roster, self.network, self.links.host_of)
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        self.nursery.start_soon(self.guarded, work)
+
+    async def guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        """An error that quorker knows ends the node with that error, not with a group of them."""
+        try:
+            await work()
+        except QuorkerError as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            log.error("node %s has to stop: %s", self.config.node_id, error)
+            self.failure = error
+            self.node.faulted = str(error)
+        self.nursery.cancel_scope.cancel()
+
+    def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
+        raft = self.node.replica.raft
+        final = self.refusals.on_refused(peer, refusal, raft.leader != NOBODY)
+        if final is not None:
+            self.fail(final.to_error(f"node {peer} at {self.peers[peer]}"))
+
+    def on_members_changed(self, effect: ConfigChanged) -> None:
+        conf = effect.conf_state
+        members = {*conf.voters, *conf.learners, *conf.voters_outgoing, *conf.learners_next}
+        self.roster.set_members(sorted(members | set(self.peers)))
+
+
+@asynccontextmanager
+async def _running(prepared: _Prepared) -> AsyncGenerator[Node]:
+    """Run the parts. Errors of the block pass through as they are; errors of the node replace them."""
+    node, failed = prepared.node, None
+    with ExitStack() as stack:
+        async with trio.open_nursery() as nursery:
+            prepared.nursery = nursery
+            try:
+                await _start(prepared, nursery, stack)
+                yield node
+                await _stop(node)
+            except BaseException as error:  # noqa: BLE001  # raised again below, without the nursery's wrapping
+                failed = error
+                with trio.move_on_after(STOP_SECONDS, shield=True):
+                    await _stop(node)
+            nursery.cancel_scope.cancel()
+    if prepared.failure is not None:
+        raise prepared.failure
+    if failed is not None:
+        raise failed
+
+
+async def _start(prepared: _Prepared, nursery: trio.Nursery, stack: ExitStack) -> None:
+    config, node, driver = prepared.config, prepared.node, prepared.node.driver
+    bound, listeners = await open_tcp(prepared.endpoint)
+    node.address = str(bound)
+    await nursery.start(prepared.listener.serve, listeners)
+    if config.unix_socket:
+        path = stack.enter_context(unix_socket_path(config.data_dir))
+        unix = await open_unix(path)
+
+        async def serve_unix(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            await prepared.listener.serve([unix], private=True, task_status=task_status)
+
+        await nursery.start(serve_unix)
+    await nursery.start(prepared.links.run)
+    prepared.start(driver.run)
+    prepared.start(driver.run_timer)
+    prepared.start(lambda: _announce(prepared))
+    node.own.driver.open()
+    if node.replica.raft.conf_state.voters == (config.node_id,):
+        node.replica.raft.campaign()  # nobody else can: there is no reason to wait for a timeout
+    driver.wake()
+
+
+async def _announce(prepared: _Prepared) -> None:
+    """Say which directory this member runs from, as soon as somebody leads."""
+    await prepared.node.own.driver.wait_open()
+    try:
+        await prepared.node.submit(announcement(prepared.disk.identity), timeout=float(24 * 3600))
+    except OperationError as error:
+        log.warning("node %s could not announce its directory: %s", prepared.config.node_id, error)
+    seed_roster(prepared.roster, prepared.node.replica.store)
+
+
+async def _stop(node: Node) -> None:
+    """Give jobs and locks back, hand leadership over. Bounded; without a leader there is nothing to hand over."""
+    if node.faulted or node.replica.raft.leader == NOBODY:
+        return
+    with trio.move_on_after(STOP_SECONDS):
+        if node.own.driver.session.state is SessionState.OPEN:
+            try:
+                await node.submit(CloseSession(), timeout=STOP_SECONDS)
+            except OperationError as error:
+                log.warning("node %s could not close its session: %s", node.node_id, error)
+        await node.transfer_leadership()

@@ -98,7 +98,7 @@ async def open_member(app: Attachable, config: NodeConfig, plan: WorkPlan) -> As
     """A member of the cluster in this loop, with its worker."""
     _refuse_in_worker_process()
     _prepare(app, plan)
-    from quorker.transport.node import open_node  # late: worker processes import this module and open no node
+    from quorker.transport.node_start import open_node  # late: worker processes import this module and open no node
 
     async with open_node(config) as node, attach(app, node, plan, node.address, node.node_id) as attached:
         yield attached

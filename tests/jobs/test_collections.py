@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
@@ -12,9 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quorker.core.jobs.collections import Collections
-from quorker.core.jobs.collections_ordered import BUCKET_ROWS_MAX, ExpiryIndex, OrderedRows
 from quorker.core.jobs.collections_servers import ServerRow, Servers
-from quorker.core.jobs.collections_snapshot import SEGMENT_ITEMS, read_rows
+from quorker.core.jobs.collections_snapshot import SEGMENT_CHARS, SEGMENT_ITEMS, read_rows
 from quorker.core.jobs.collections_tables import (
     COUNTER_MAX,
     COUNTER_MIN,
@@ -30,67 +28,6 @@ from quorker.core.jobs.collections_tables import (
 @pytest.fixture
 def tables() -> Collections:
     return Collections()
-
-
-# Ordered rows ----------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 40)), max_size=200))
-def test_ordered_rows_equal_a_sorted_list(changes: list[tuple[bool, int]]) -> None:
-    rows: OrderedRows[tuple[int]] = OrderedRows()
-    plain: list[tuple[int]] = []
-    for adds, number in changes:
-        if adds and (number,) not in plain:
-            rows.add((number,))
-            insort(plain, (number,))
-        elif not adds and (number,) in plain:
-            rows.remove((number,))
-            plain.remove((number,))
-    assert list(rows) == plain
-    assert len(rows) == len(plain)
-    assert rows.first() == (plain[0] if plain else None)
-    assert list(rows.since((20,))) == [row for row in plain if row >= (20,)]
-    assert rows.page(3, 9) == plain[3:9]
-
-
-def test_ordered_rows_stay_ordered_across_many_buckets() -> None:
-    rows: OrderedRows[tuple[int]] = OrderedRows()
-    size = BUCKET_ROWS_MAX * 4
-    for step in range(size):
-        rows.add((step * 7919 % size,))
-    assert list(rows) == [(number,) for number in range(size)]
-    middle = BUCKET_ROWS_MAX - 2
-    assert rows.page(middle, middle + 5) == [(number,) for number in range(middle, middle + 5)]
-    for number in range(size):
-        rows.remove((number,))
-    assert list(rows) == []
-    assert rows.first() is None
-
-
-def test_a_copy_of_ordered_rows_is_independent() -> None:
-    rows = OrderedRows([(1,), (3,)])
-    copy = rows.copy()
-    rows.add((2,))
-    rows.remove((1,))
-    assert list(copy) == [(1,), (3,)]
-    assert list(rows) == [(2,), (3,)]
-
-
-def test_expiry_index_moves_and_forgets_keys() -> None:
-    index = ExpiryIndex()
-    index.set(0, "b", 5)
-    index.set(0, "a", 5)
-    index.set(1, "a", 3)
-    index.set(0, "b", 4)
-    index.set(0, "b", 4)
-    assert index.next_due() == 3
-    assert index.due(5, 10) == [(1, "a"), (0, "b"), (0, "a")]
-    assert index.due(5, 2) == [(1, "a"), (0, "b")]
-    assert index.due(4, 10) == [(1, "a"), (0, "b")]
-    index.clear(1, "a")
-    index.clear(1, "a")
-    assert index.next_due() == 4
-    assert len(index) == 2
 
 
 # Sets ------------------------------------------------------------------------------------------------------------
@@ -498,6 +435,15 @@ def test_a_long_key_is_cut_into_segments_and_put_together_again(tables: Collecti
     assert restored.sets.expires_at("k") == 7
 
 
+def test_large_values_stand_in_segments_of_their_own(tables: Collections) -> None:
+    tables.hashes.merge("k", {name: name * SEGMENT_CHARS for name in "abc"})
+    tables.lists.prepend("k", "x" * SEGMENT_CHARS)
+    tables.lists.prepend("k", "y")
+    rows = rows_of(tables)
+    assert [len(row[3]) for row in rows] == [1, 1, 1, 1, 1]
+    assert rows_of(Collections.restore(rows)) == rows
+
+
 def test_an_exact_segment_is_followed_by_another_key(tables: Collections) -> None:
     for key in ("a", "b"):
         for number in range(SEGMENT_ITEMS):
@@ -522,7 +468,6 @@ DAMAGED: list[list[Any]] = [
     [(KIND_LIST, "k", None, "text")],
     [(KIND_LIST, "k", None, [1])],
     [(KIND_LIST, "k", None, ["a"] * (SEGMENT_ITEMS + 1))],
-    [(KIND_LIST, "k", None, ["a"]), (KIND_LIST, "k", None, ["a"])],
     [(KIND_LIST, "k", None, ["a"] * SEGMENT_ITEMS), (KIND_LIST, "k", 5, ["a"])],
     [(KIND_LIST, "b", None, ["a"]), (KIND_LIST, "a", None, ["a"])],
     [(KIND_HASH, "a", None, [("f", None)]), (KIND_LIST, "a", None, ["a"])],

@@ -120,9 +120,9 @@ class MemoryStore:
         view = self.store.snapshot()
         self.store = JobStore.restore(view.chunks(), self.store.limits)
 
-    async def wait_applied(self, after_index: int) -> None:
-        """Return once something behind `after_index` was applied."""
-        while self.store.applied_index <= after_index:
+    async def wait_applied(self, index: int) -> None:
+        """Return once everything up to `index` is applied."""
+        while self.store.applied_index < index:
             await self._changed.wait()
 
 
@@ -165,9 +165,9 @@ class MemoryConnection:
         index = self._memory.store.applied_index
         return Status(1, "memory", "leader", 1, 1, (1,), index, index, index, 0, 0, "")
 
-    async def wait_applied(self, after_index: int) -> None:
-        """Return once something behind `after_index` was applied."""
-        await self._memory.wait_applied(after_index)
+    async def wait_applied(self, index: int) -> None:
+        """Return once everything up to `index` is applied."""
+        await self._memory.wait_applied(index)
 
     async def wait_finished(self, job_id: str, timeout: float) -> None:
         """See `Connection`. `timeout` is in seconds of trio's clock, not of the store's."""
@@ -176,7 +176,7 @@ class MemoryConnection:
                 answer = await self.query("job", {"job_id": job_id})
                 if answer.value is None or answer.value["state"] in ENDED:
                     return
-                await self.wait_applied(answer.applied_index)
+                await self.wait_applied(answer.applied_index + 1)
 
     @asynccontextmanager
     async def worker(

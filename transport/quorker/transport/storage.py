@@ -55,8 +55,8 @@ MAINTENANCE_COUNTS: Final = ("jobs", "orphans", "leases", "locks", "collections"
 class WakesOnApply(Protocol):
     """A connection that knows when its replica changes; others are polled."""
 
-    async def wait_applied(self, after_index: int) -> None:
-        """Return once something behind `after_index` was applied."""
+    async def wait_applied(self, index: int) -> None:
+        """Return once everything up to `index` is applied."""
         ...
 
 
@@ -322,4 +322,4 @@ class StorageConnection:
             await trio.sleep(POLL_S)
             return
         with trio.move_on_after(WOKEN_POLL_S):
-            await self.connection.wait_applied(seen_index)
+            await self.connection.wait_applied(seen_index + 1)

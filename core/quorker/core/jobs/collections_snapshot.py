@@ -1,12 +1,12 @@
 """The canonical rows of all collections: what a snapshot writes, and how it is read back.
 
-Rows come sorted by (kind, key); a long key is cut into segments of fixed size, so that the same state always gives the
-same rows and no row grows with its key. Bytes, checksums and files must not live here.
+Rows come sorted by (kind, key); a long key is cut into segments by its content alone, so that the same state always
+gives the same rows and no row grows with its key. Bytes, checksums and files must not live here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from math import isnan
 from typing import Any, Final, NamedTuple, TypeAlias, cast
@@ -26,6 +26,7 @@ from quorker.core.jobs.collections_tables import (
 )
 
 SEGMENT_ITEMS: Final = 256
+SEGMENT_CHARS: Final = 32 * 1024
 
 Row: TypeAlias = tuple[int, str, int | None, Any]
 """(kind, key, expiry in ms of log time or None, items of this segment | counter value | server fields)."""
@@ -44,21 +45,37 @@ class CollectionsView(NamedTuple):
     def rows(self) -> Iterator[Row]:
         """Every row in canonical order."""
         for key in sorted(self.sets):
-            ordered = [(value, score) for score, value in self.sets[key].order]
-            yield from self._segments(KIND_SET, key, ordered)
+            ordered = ((value, score) for score, value in self.sets[key].order)
+            yield from self._segments(KIND_SET, key, ordered, _pair_chars)
         for key in sorted(self.lists):
-            yield from self._segments(KIND_LIST, key, self.lists[key].items)
+            yield from self._segments(KIND_LIST, key, self.lists[key].items, len)
         for key in sorted(self.hashes):
-            yield from self._segments(KIND_HASH, key, sorted(self.hashes[key].fields.items()))
+            fields = sorted(self.hashes[key].fields.items())
+            yield from self._segments(KIND_HASH, key, fields, _pair_chars)
         for key in sorted(self.counters):
             yield KIND_COUNTER, key, self.expiries.get((KIND_COUNTER, key)), self.counters[key]
         for key in sorted(self.servers):
             yield KIND_SERVER, key, None, self.servers[key][1:]
 
-    def _segments(self, kind: int, key: str, items: Sequence[Any]) -> Iterator[Row]:
+    def _segments(
+        self, kind: int, key: str, items: Iterable[Any], chars: Callable[[Any], int]
+    ) -> Iterator[Row]:
         expires = self.expiries.get((kind, key))
-        for start in range(0, len(items), SEGMENT_ITEMS):
-            yield kind, key, expires, items[start : start + SEGMENT_ITEMS]
+        segment: list[Any] = []
+        size = 0
+        for item in items:
+            segment.append(item)
+            size += chars(item)
+            if len(segment) == SEGMENT_ITEMS or size >= SEGMENT_CHARS:
+                yield kind, key, expires, segment
+                segment, size = [], 0
+        if segment:
+            yield kind, key, expires, segment
+
+
+def _pair_chars(pair: tuple[str, object]) -> int:
+    name, value = pair
+    return len(name) + (len(value) if isinstance(value, str) else 0)
 
 
 class LoadedKey(NamedTuple):
@@ -77,7 +94,7 @@ def read_rows(rows: Iterable[object]) -> Iterator[LoadedKey]:
     for raw in rows:
         row_kind, row_key, row_expires, body = _checked(raw)
         if (row_kind, row_key) == (kind, key) and kind <= KIND_HASH:
-            _require(row_expires == expires_lt and len(items) % SEGMENT_ITEMS == 0, "segment out of place")
+            _require(row_expires == expires_lt, "segments disagree")
             items.extend(body)
             continue
         if items:

@@ -77,10 +77,13 @@ def decode_group(data: bytes) -> Group:
             raise BadEntry("not [session, acked_below, commands]")
 
 
-def decode_numbered(item: Any) -> tuple[int, Any]:
-    """(sequence, wire form) of one command in a group."""
-    match item:
-        case [int(seq), wire] if 0 <= seq <= SEQUENCE_MAX:
-            return int(seq), wire
-        case _:
+def decode_numbered(commands: list[Any]) -> list[Any]:
+    """The [sequence, wire form] pairs of a group, looked at all together."""
+    item: Any
+    for item in commands:
+        if type(item) is not list or len(item) != 2:  # pyright: ignore[reportUnknownArgumentType]  # any list
             raise BadEntry("not [sequence, command]")
+        seq = item[0]  # pyright: ignore[reportUnknownVariableType]  # looked at in the next line
+        if type(seq) is not int or not 0 <= seq <= SEQUENCE_MAX:  # pyright: ignore[reportUnknownArgumentType]
+            raise BadEntry("a sequence out of bounds")
+    return commands

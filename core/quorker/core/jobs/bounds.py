@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from math import isnan
 from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
 
@@ -108,11 +109,16 @@ def encodable(what: str, value: str) -> None:
 
 
 def matching(what: str, pattern: str, high: int, low: int = 1) -> Check[str]:
-    """Text of low..high characters out of one character class, for instance `[a-z0-9_-]`."""
-    matches = re.compile(f"{pattern}{{{low},{high}}}").fullmatch
+    """Text of low..high characters out of one character class, for instance `[a-z0-9_-]`. Few names are used often,
+    so what was found is remembered for a while."""
+    fullmatch = re.compile(f"{pattern}{{{low},{high}}}").fullmatch
+
+    @lru_cache(maxsize=1024)
+    def matches(value: str) -> bool:
+        return fullmatch(value) is not None
 
     def check(value: Any) -> str:
-        if type(value) is not str or matches(value) is None:
+        if type(value) is not str or not matches(value):
             refuse(what, f"must be {low} to {high} characters of {pattern}")
         return value
 
@@ -186,8 +192,18 @@ INSTANT: Final = whole("instant", 0, INSTANT_MAX)
 TOKEN: Final = whole("token", 0, INT64_MAX)
 TASK: Final = matching("task name", "[A-Za-z0-9_.:-]", TASK_CHARS_MAX)
 QUEUE: Final = matching("queue name", "[a-z0-9_-]", QUEUE_CHARS_MAX)
-JOB_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64)
+_ANY_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64)
 MAYBE_JOB_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64, low=0)
+
+
+def job_id(value: Any) -> str:
+    """An id: one of the store's own (13 letters and digits), or a caller's."""
+    if type(value) is str and len(value) == 13 and value.isalnum() and value.isascii():
+        return value
+    return _ANY_ID(value)
+
+
+JOB_ID: Final[Check[str]] = job_id
 PARENT_ID: Final = matching("parent id", "[A-Za-z0-9_#-]", 64, low=0)
 ARGS: Final = binary("args", ARGS_BYTES_MAX)
 RESULT: Final = binary("result", RESULT_BYTES_MAX)

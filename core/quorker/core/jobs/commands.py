@@ -10,7 +10,7 @@ Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeAlias, cast, get_args
 
@@ -176,12 +176,13 @@ _IN_BATCH: Final[dict[int, type[Any]]] = {
 
 
 def _numbered(what: str, wire: Any, known: Mapping[int, type[Any]]) -> Any:
-    items = bounds.array(what, wire)
-    number = items[0] if items else None
+    if (type(wire) is not list and type(wire) is not tuple) or not wire:
+        bounds.refuse(what, "must be an array that begins with a number")
+    number, *values = cast("Sequence[Any]", wire)
     found = known.get(number) if type(number) is int else None
     if found is None:
         bounds.refuse(what, "its number is not known here")
-    return from_wire(found, items[1:])
+    return from_wire(found, values)
 
 
 def _precondition(wire: Any) -> Precondition:
@@ -421,7 +422,7 @@ _BY_OP: Final[dict[int, type[Any]]] = {each.OP: each for each in COMMAND_TYPES}
 
 def encode(command: Command) -> Wire:
     """The wire form of a command: `[OP, *fields]` of plain values that msgpack can pack."""
-    return [command.OP, *to_wire(command)]
+    return to_wire(command)
 
 
 def decode(wire: Any) -> Command:

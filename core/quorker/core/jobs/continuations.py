@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import islice
 
 from quorker.core.jobs.lifecycle import DELETED, ENQUEUED, SCHEDULED, is_hopeless, is_met
+from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.records import Job
 from quorker.core.jobs.tables import Tables
 from quorker.core.jobs.transitions import enter
@@ -55,12 +56,18 @@ def forsake(tables: Tables, parent_id: str, budget: int) -> int:
     return len(waiting)
 
 
-def make_available(tables: Tables, job: Job, reason: str = "") -> Job:
-    """Enqueue a new or released job now, or schedule it if it was asked to start later."""
+def make_available(tables: Tables, job: Job, reason: str) -> Job:
+    """Enqueue a released job now, or schedule it if it was asked to start later."""
     spec = job.spec
-    due_wt = tables.wt + spec.delay_ms if spec.at_wt is None else spec.at_wt
-    if due_wt > tables.wt:
+    due_wt = start_of(tables, spec)
+    if due_wt:
         return enter(tables, job, SCHEDULED, reason, (("due_wt", due_wt),), due_wt=due_wt)
     job = enter(tables, job, ENQUEUED, reason)
     tables.append_to_queue(spec.queue, spec.priority, job.id)
     return job
+
+
+def start_of(tables: Tables, spec: NewJob) -> int:
+    """The wall time (ms) that a job was asked to wait for, or 0 when it may start now."""
+    due_wt = tables.wt + spec.delay_ms if spec.at_wt is None else spec.at_wt
+    return due_wt if due_wt > tables.wt else 0

@@ -51,7 +51,10 @@ def settle(tables: Tables) -> None:
             break
         if not tables.tokens_left:
             return  # what is left is stirred still: the next apply goes on
-        _give(tables, lines)
+        if len(lines) == 1:
+            _drain(tables, lines[0])
+        else:
+            _give_once(tables, lines)
     stirred.clear()
 
 
@@ -59,20 +62,31 @@ def _can_give(queue: Queue) -> bool:
     return bool(queue.length and queue.ready and not queue.paused)
 
 
-def _give(tables: Tables, lines: list[Queue]) -> None:
-    """One grant, to the session whose turn it is."""
-    sessions = tables.sessions
-    if len(lines) == 1:
-        session = sessions[next(iter(lines[0].ready))]
-    else:
-        session = min((sessions[next(iter(queue.ready))] for queue in lines), key=lambda each: each.turn)
-    queue = next(tables.queues[name] for name in session.queues if _can_give(tables.queues[name]))
+def _drain(tables: Tables, queue: Queue) -> None:
+    """Only this queue has something for a ready session, so none of them prefers another."""
+    sessions, ready = tables.sessions, queue.ready
+    while ready and queue.length and tables.tokens_left:
+        _give(tables, sessions[next(iter(ready))], queue)
+
+
+def _give_once(tables: Tables, lines: list[Queue]) -> None:
+    """One grant, to the session whose turn it is, out of the first of its queues that has something."""
+    first_in_line = [tables.sessions[next(iter(queue.ready))] for queue in lines]
+    session = min(first_in_line, key=lambda each: each.turn)
+    _give(
+        tables,
+        session,
+        next(tables.queues[name] for name in session.queues if _can_give(tables.queues[name])),
+    )
+
+
+def _give(tables: Tables, session: Session, queue: Queue) -> None:
     job = take_next(tables, queue)
     if job is None:
         return
     session.busy += 1
-    grant_notice = grant(tables, session, queue.name, job, LeaseKind.DISPATCHED)
-    tables.outcome.notices.append(Notice(session.id, "job", grant_notice))
+    granted = grant(tables, session, queue.name, job, LeaseKind.DISPATCHED)
+    tables.outcome.notices.append(Notice(session.id, "job", granted))
     if session.busy < session.slots:
         _take_turn(tables, session)
     else:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
-from quorker.core.jobs.continuations import make_available
-from quorker.core.jobs.lifecycle import AWAITING, DELETED, is_hopeless, is_met
-from quorker.core.jobs.outcome import Reply, done, rejected
-from quorker.core.jobs.records import JOB_BYTES, Job, UniqueKey
+from quorker.core.jobs.continuations import make_available, start_of
+from quorker.core.jobs.lifecycle import AWAITING, DELETED, ENQUEUED, SCHEDULED, is_hopeless, is_met
+from quorker.core.jobs.outcome import Reply, rejected
+from quorker.core.jobs.records import UniqueKey
 from quorker.core.jobs.tables import Tables
-from quorker.core.jobs.transitions import enter
+from quorker.core.jobs.transitions import born, enter
 
 
 def enqueue_jobs(tables: Tables, command: EnqueueJobs) -> Reply:
     """Value: the ids, in order; for a unique key that is taken, the id of the job that has it."""
-    refusal = no_room(tables, len(command.jobs)) or _no_queue(tables, command) or _no_parent(tables, command)
+    jobs, queues = command.jobs, tables.queues
+    refusal = no_room(tables, len(jobs))
+    for spec in jobs:
+        if spec.parent_id or spec.queue not in queues:
+            refusal = refusal or _no_queue(tables, command) or _no_parent(tables, command)
+            break
     if refusal is not None:
         return refusal
     made: list[str] = []
-    for spec in command.jobs:
-        made.append(_holder(tables, spec) or _make(tables, spec, made))
-    return done(tuple(made))
+    for spec in jobs:
+        holder = _holder(tables, spec) if spec.unique_key else None
+        made.append(holder or _make(tables, spec, made))
+    return (0, tuple(made))
 
 
 def no_room(tables: Tables, jobs: int) -> Reply | None:
@@ -45,8 +49,6 @@ def no_queue_room(tables: Tables, names: dict[str, None]) -> Reply | None:
 
 
 def _no_queue(tables: Tables, command: EnqueueJobs) -> Reply | None:
-    if all(spec.queue in tables.queues for spec in command.jobs):
-        return None
     return no_queue_room(tables, dict.fromkeys(spec.queue for spec in command.jobs))
 
 
@@ -67,8 +69,6 @@ def _is_earlier(parent_id: str, position: int) -> bool:
 
 
 def _holder(tables: Tables, spec: NewJob) -> str | None:
-    if not spec.unique_key:
-        return None
     unique = tables.unique_keys.get(spec.unique_key)
     if unique is None:
         return None
@@ -79,37 +79,28 @@ def _holder(tables: Tables, spec: NewJob) -> str | None:
 
 
 def _make(tables: Tables, spec: NewJob, made: list[str]) -> str:
-    parent_id = spec.parent_id
-    if parent_id and parent_id[0] == "#":
-        parent_id = made[int(parent_id[1:])]
-        spec = replace(spec, parent_id=parent_id)
-    job = new_job(tables, tables.new_job_id(), spec)
+    job_id = tables.new_job_id()
     if spec.unique_key:
         expires = tables.lt + spec.unique_ms if spec.unique_ms else 0
-        tables.add_unique_key(UniqueKey(spec.unique_key, job.id, expires))
-    if parent_id:
-        _follow(tables, job, parent_id)
+        tables.add_unique_key(UniqueKey(spec.unique_key, job_id, expires))
+    if spec.parent_id:
+        _follow(tables, job_id, spec, made)
+    elif (spec.delay_ms or spec.at_wt is not None) and (due_wt := start_of(tables, spec)):
+        born(tables, job_id, spec, SCHEDULED, (("due_wt", due_wt),), due_wt)
     else:
-        make_available(tables, job)
-    return job.id
+        born(tables, job_id, spec, ENQUEUED)
+        tables.append_to_queue(spec.queue, spec.priority, job_id)
+    return job_id
 
 
-def new_job(tables: Tables, job_id: str, spec: NewJob) -> Job:
-    """A job without a state."""
-    size = JOB_BYTES + len(spec.args) + len(spec.unique_key)
-    if spec.headers or spec.tags:
-        size += sum(len(name) + len(value) + 100 for name, value in spec.headers)
-        size += sum(len(tag) + 100 for tag in spec.tags)
-    order = tables.next_order()
-    job = Job(job_id, spec, order, tables.wt, None, (), order, size=size)
-    tables.add_job(job)
-    return job
-
-
-def _follow(tables: Tables, job: Job, parent_id: str) -> None:
+def _follow(tables: Tables, job_id: str, spec: NewJob, made: list[str]) -> None:
     """Wait for the parent; or do at once what its end has decided already."""
-    on, parent = job.spec.on, tables.jobs.get(parent_id)
-    job = enter(tables, job, AWAITING, "", (("parent_id", parent_id), ("on", on)))
+    parent_id, on = spec.parent_id, spec.on
+    if parent_id[0] == "#":
+        parent_id = made[int(parent_id[1:])]
+        spec = spec._replace(parent_id=parent_id)
+    parent = tables.jobs.get(parent_id)
+    job = born(tables, job_id, spec, AWAITING, (("parent_id", parent_id), ("on", on)))
     if parent is None:  # it stands for a unique key whose job has been evicted
         enter(tables, job, DELETED, f"waits for {parent_id}, which was evicted")
     elif is_met(on, parent.state):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from quorker.core.jobs.collections_ordered import OrderedRows
-from quorker.core.jobs.lifecycle import AWAITING
+from quorker.core.jobs.lifecycle import AWAITING, STATES
 from quorker.core.jobs.records import Job
 from quorker.core.jobs.timeline import Timeline
 
@@ -23,7 +23,7 @@ class JobIndex:
     __slots__ = ("children", "held", "retention", "retries", "schedule", "states", "tags", "tasks")
 
     def __init__(self) -> None:
-        self.states: dict[str, Timeline] = {}
+        self.states: dict[str, Timeline] = {name: Timeline() for name in STATES}
         self.tasks: dict[str, Timeline] = {}
         self.tags: dict[str, Timeline] = {}
         self.schedule: OrderedRows[tuple[int, int, str]] = OrderedRows()
@@ -41,32 +41,38 @@ class JobIndex:
         retention: list[tuple[int, int, str]] = []
         ordered: list[Job] = []
         for job in jobs:
-            self._enter(job)
+            self._list(job)
             ordered.append(job)
             if job.expires_lt:
                 retention.append((job.expires_lt, job.created, job.id))
         self.retention = OrderedRows(sorted(retention))
         for job in sorted(ordered, key=lambda each: each.order):
-            self.enter_state(job)
+            if job.current is not None:
+                self._enter(job.current.name, job)
 
-    def _enter(self, job: Job) -> None:
+    def _list(self, job: Job) -> None:
         _append(self.tasks, job.spec.task, job.created, job.id)
-        for tag in dict.fromkeys(job.spec.tags):
-            _append(self.tags, tag, job.created, job.id)
+        if job.spec.tags:
+            for tag in dict.fromkeys(job.spec.tags):
+                _append(self.tags, tag, job.created, job.id)
 
     # --- kept by Tables ---
 
     def add(self, job: Job) -> None:
         """A job with the highest `created` and `order` so far."""
-        self._enter(job)
-        self.enter_state(job)
+        self._list(job)
+        if job.current is not None:
+            self._enter(job.current.name, job)
         if job.expires_lt and job.id not in self.held:
             self.retention.add((job.expires_lt, job.created, job.id))
 
     def change(self, old: Job, new: Job) -> None:
         if new.order != old.order:
-            self.leave_state(old)
-            self.enter_state(new)
+            was, now = old.current, new.current
+            if was is not None:
+                self._leave(was.name, old)
+            if now is not None:
+                self._enter(now.name, new)
         if new.expires_lt != old.expires_lt and new.id not in self.held:
             if old.expires_lt:
                 self.retention.remove((old.expires_lt, old.created, old.id))
@@ -77,7 +83,8 @@ class JobIndex:
         _remove(self.tasks, job.spec.task, job.created)
         for tag in dict.fromkeys(job.spec.tags):
             _remove(self.tags, tag, job.created)
-        self.leave_state(job)
+        if job.current is not None:
+            self._leave(job.current.name, job)
         if job.expires_lt and job.id not in self.held:
             self.retention.remove((job.expires_lt, job.created, job.id))
 
@@ -96,10 +103,7 @@ class JobIndex:
         elif job is not None and job.expires_lt:
             self.retention.add((job.expires_lt, job.created, job_id))
 
-    def enter_state(self, job: Job) -> None:
-        if job.current is None:
-            return
-        name = job.current.name
+    def _enter(self, name: str, job: Job) -> None:
         timeline = self.states.get(name)
         if timeline is None:
             timeline = self.states[name] = Timeline()
@@ -109,23 +113,20 @@ class JobIndex:
             self.schedule.add(row)
             if job.failures:
                 self.retries.add(row)
-        if name == AWAITING and job.spec.parent_id:
+        elif name == AWAITING and job.spec.parent_id:
             self.children.setdefault(job.spec.parent_id, {})[job.id] = None
 
-    def leave_state(self, job: Job) -> None:
-        if job.current is None:
-            return
-        name = job.current.name
+    def _leave(self, name: str, job: Job) -> None:
         timeline = self.states[name]
         timeline.remove(job.order)
-        if not timeline:
+        if not timeline.size and name not in STATES:
             del self.states[name]
         if job.due_wt:
             row = (job.due_wt, job.order, job.id)
             self.schedule.remove(row)
             if job.failures:
                 self.retries.remove(row)
-        if name == AWAITING and job.spec.parent_id:
+        elif name == AWAITING and job.spec.parent_id:
             siblings = self.children[job.spec.parent_id]
             del siblings[job.id]
             if not siblings:

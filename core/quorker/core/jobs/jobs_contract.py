@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs import commands
 from quorker.core.jobs.bounds import Pairs
-from quorker.core.jobs.enqueue import new_job
 from quorker.core.jobs.leases import free, give_back, revoke
 from quorker.core.jobs.lifecycle import PROCESSING
 from quorker.core.jobs.locks import try_lock, unlock
@@ -21,7 +20,7 @@ from quorker.core.jobs.outcome import Value
 from quorker.core.jobs.records import Lease, LeaseKind, StateRecord
 from quorker.core.jobs.retention import evict
 from quorker.core.jobs.tables import Tables
-from quorker.core.jobs.transitions import add_record, set_state
+from quorker.core.jobs.transitions import add_record, born, set_state
 
 ContractHandler: TypeAlias = Callable[[Tables, Any], Value]
 PARAMETER_BYTES: Final = 150
@@ -35,7 +34,7 @@ def create_job(tables: Tables, command: commands.CreateJob) -> str:
     if old is not None:
         revoke(tables, old, "replaced")
         evict(tables, tables.jobs[job_id])
-    job = new_job(tables, job_id, NewJob(command.task, command.args, command.queue))
+    job = born(tables, job_id, NewJob(command.task, command.args, command.queue))
     parameters = tuple(dict(command.parameters).items())
     size = job.size + sum(_parameter_bytes(name, value) for name, value in parameters)
     expires_lt = max(1, tables.lt + command.expire_in_ms)

@@ -71,6 +71,8 @@ TRANSITIONS: Final[dict[tuple[str, str], str]] = {
 }
 """(from, to) -> what happened."""
 
+_KNOWN: Final = frozenset({UNBORN, *STATES})
+
 CONDITIONS: Final[dict[str, frozenset[str]]] = {
     "success": frozenset({SUCCEEDED}),
     "failure": frozenset({FAILED, QUARANTINED}),
@@ -82,7 +84,7 @@ CONDITIONS: Final[dict[str, frozenset[str]]] = {
 
 def is_legal(current: str, target: str) -> bool:
     """May a compound operation take a job there? A state that a contract operation invented may be left for any."""
-    return (current, target) in TRANSITIONS or (current not in STATES and current != UNBORN)
+    return (current, target) in TRANSITIONS or current not in _KNOWN
 
 
 def is_met(on: str, parent_state: str) -> bool:

@@ -1,50 +1,37 @@
 """A job as its submitter asks for it, and as a worker is given it.
 
-The records are frozen and travel unchanged: the store keeps the `NewJob` it was sent. What happens to a job in between
-must not live here. Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds since the epoch.
+The records are immutable and travel unchanged: the store keeps the `NewJob` it was sent. They are named tuples because
+there is one for every job, and these are made and packed fastest. What happens to a job in between must not live here.
+Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds since the epoch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from quorker.core.jobs import bounds
-from quorker.core.jobs.bounds import ON, ON_EXCEED, checked
-from quorker.core.jobs.wire_form import from_wire
+from quorker.core.jobs.bounds import ON, ON_EXCEED
+from quorker.core.jobs.wire_form import declare, from_wire
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
-_DURATION = checked(bounds.DURATION)
-_TASK = checked(bounds.TASK)
-_QUEUE = checked(bounds.QUEUE)
-_ARGS = checked(bounds.ARGS)
 
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(NamedTuple):
     """When a failed job runs again: `attempts` times after the first run, then `on_exceed`.
 
     `delays_ms` (the last one repeats) wins over `base_ms` (doubled each time, at most `cap_ms`); with neither, retry n
     waits Hangfire's round((n-1)**4 + 15 + r*n) seconds, r in 0..29 drawn from the job id and n.
     """
 
-    attempts: int = field(default=10, metadata=checked(bounds.whole("attempts", 0, bounds.RETRIES_MAX)))
-    delays_ms: tuple[int, ...] = field(
-        default=(), metadata=checked(bounds.many("delays", bounds.DURATION, 0, bounds.PAIRS_MAX))
-    )
-    base_ms: int = field(default=0, metadata=_DURATION)
-    cap_ms: int = field(default=0, metadata=_DURATION)
-    on_exceed: ON_EXCEED = field(default="fail", metadata=checked(bounds.on_exceed))
+    attempts: int = 10
+    delays_ms: tuple[int, ...] = ()
+    base_ms: int = 0
+    cap_ms: int = 0
+    on_exceed: ON_EXCEED = "fail"
 
 
-def retry_policy_from_wire(value: Any) -> RetryPolicy:
-    """A `RetryPolicy` out of its array. Raises `BadCommand`."""
-    return from_wire(RetryPolicy, bounds.array("retry policy", value))
-
-
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(NamedTuple):
     """One job to enqueue. Also kept in the store, unchanged, as what was asked for.
 
     `at_wt` (not before this instant) wins over `delay_ms`. `unique_key`: while another job holds the key, no job is
@@ -53,63 +40,97 @@ class NewJob:
     `retention_ms`: how long to keep it after it succeeded or was deleted; 0 means the store's default.
     """
 
-    task: str = field(metadata=_TASK)
-    args: bytes = field(default=b"", metadata=_ARGS)
-    queue: str = field(default="default", metadata=_QUEUE)
-    priority: int = field(
-        default=0, metadata=checked(bounds.whole("priority", -bounds.PRIORITY_MAX, bounds.PRIORITY_MAX))
-    )
-    timeout_ms: int = field(default=0, metadata=_DURATION)
-    retry: RetryPolicy | None = field(default=None, metadata=checked(bounds.maybe(retry_policy_from_wire)))
-    delay_ms: int = field(default=0, metadata=_DURATION)
-    at_wt: int | None = field(default=None, metadata=checked(bounds.maybe(bounds.INSTANT)))
-    unique_key: str = field(default="", metadata=checked(bounds.text("unique key", 0, bounds.KEY_CHARS_MAX)))
-    unique_ms: int = field(default=0, metadata=_DURATION)
-    parent_id: str = field(default="", metadata=checked(bounds.PARENT_ID))
-    on: ON = field(default="success", metadata=checked(bounds.condition))
-    headers: Headers = field(default=(), metadata=checked(bounds.HEADERS))
-    tags: tuple[str, ...] = field(default=(), metadata=checked(bounds.TAGS))
-    retention_ms: int = field(default=0, metadata=_DURATION)
+    task: str
+    args: bytes = b""
+    queue: str = "default"
+    priority: int = 0
+    timeout_ms: int = 0
+    retry: RetryPolicy | None = None
+    delay_ms: int = 0
+    at_wt: int | None = None
+    unique_key: str = ""
+    unique_ms: int = 0
+    parent_id: str = ""
+    on: ON = "success"
+    headers: Headers = ()
+    tags: tuple[str, ...] = ()
+    retention_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class JobGrant:
+class JobGrant(NamedTuple):
     """A job in the hands of a worker. `token` fences all it reports; `attempt` counts from 1, a lost or released
     delivery does not raise it; `deliveries` counts every grant, this one included."""
 
-    job_id: str = field(metadata=checked(bounds.JOB_ID))
-    token: int = field(metadata=checked(bounds.TOKEN))
-    queue: str = field(metadata=checked(bounds.QUEUE))
-    task: str = field(metadata=checked(bounds.TASK))
-    args: bytes = field(metadata=checked(bounds.ARGS))
-    attempt: int = field(metadata=checked(bounds.TOKEN))
-    timeout_ms: int = field(metadata=_DURATION)
-    created_wt: int = field(metadata=checked(bounds.INSTANT))
-    deliveries: int = field(metadata=checked(bounds.TOKEN))
-    headers: Headers = field(default=(), metadata=checked(bounds.HEADERS))
+    job_id: str
+    token: int
+    queue: str
+    task: str
+    args: bytes
+    attempt: int
+    timeout_ms: int
+    created_wt: int
+    deliveries: int
+    headers: Headers = ()
+
+
+def retry_policy_from_wire(value: Any) -> RetryPolicy:
+    """A `RetryPolicy` out of its array. Raises `BadCommand`."""
+    return from_wire(RetryPolicy, bounds.array("retry policy", value))
 
 
 def new_job_from_wire(value: Any) -> NewJob:
     """A `NewJob` out of its array. Raises `BadCommand`."""
-    return from_wire(NewJob, bounds.array("job", value))
+    if type(value) is not list and type(value) is not tuple:
+        bounds.refuse("job", "must be an array")
+    return from_wire(NewJob, cast("Sequence[Any]", value))
 
 
 def grant_to_wire(grant: JobGrant) -> tuple[Any, ...]:
     """The fields of a grant, in order."""
-    return (
-        grant.job_id,
-        grant.token,
-        grant.queue,
-        grant.task,
-        grant.args,
-        grant.attempt,
-        grant.timeout_ms,
-        grant.created_wt,
-        grant.deliveries,
-        grant.headers,
-    )
+    return tuple(grant)
 
 
 def grant_from_wire(value: Any) -> JobGrant:
     """A grant back out of its array, as a client receives it. Raises `BadCommand`."""
     return from_wire(JobGrant, bounds.array("grant", value))
+
+
+declare(
+    RetryPolicy,
+    bounds.whole("attempts", 0, bounds.RETRIES_MAX),
+    bounds.many("delays", bounds.DURATION, 0, bounds.PAIRS_MAX),
+    bounds.DURATION,
+    bounds.DURATION,
+    bounds.on_exceed,
+)
+declare(
+    NewJob,
+    bounds.TASK,
+    bounds.ARGS,
+    bounds.QUEUE,
+    bounds.whole("priority", -bounds.PRIORITY_MAX, bounds.PRIORITY_MAX),
+    bounds.DURATION,
+    bounds.maybe(retry_policy_from_wire),
+    bounds.DURATION,
+    bounds.maybe(bounds.INSTANT),
+    bounds.text("unique key", 0, bounds.KEY_CHARS_MAX),
+    bounds.DURATION,
+    bounds.PARENT_ID,
+    bounds.condition,
+    bounds.HEADERS,
+    bounds.TAGS,
+    bounds.DURATION,
+)
+declare(
+    JobGrant,
+    bounds.JOB_ID,
+    bounds.TOKEN,
+    bounds.QUEUE,
+    bounds.TASK,
+    bounds.ARGS,
+    bounds.TOKEN,
+    bounds.DURATION,
+    bounds.INSTANT,
+    bounds.TOKEN,
+    bounds.HEADERS,
+)

@@ -56,7 +56,7 @@ class SnapshotView(NamedTuple):
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The canonical bytes in pieces of `limit_bytes` (the last may be shorter), encoded as they are asked for."""
-        packer = _codec.Packer(default=snapshot_rows.plain)
+        packer = _codec.Packer()
         seen, rows = sha256(), 0
         buffer = bytearray()
         for row in self._rows():
@@ -73,7 +73,7 @@ class SnapshotView(NamedTuple):
 
     def digest(self) -> bytes:
         """sha256 of the canonical bytes without the footer; the footer holds the same."""
-        packer = _codec.Packer(default=snapshot_rows.plain)
+        packer = _codec.Packer()
         seen = sha256()
         for row in self._rows():
             seen.update(packer.pack(row))

@@ -7,11 +7,11 @@ Bytes, checksums and chunks must not live here.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs.collections import Collections
 from quorker.core.jobs.limits import Limits
-from quorker.core.jobs.new_job import NewJob, RetryPolicy
+from quorker.core.jobs.new_job import new_job_from_wire
 from quorker.core.jobs.records import (
     Job,
     Lease,
@@ -25,7 +25,6 @@ from quorker.core.jobs.records import (
 )
 from quorker.core.jobs.sessions import add_session
 from quorker.core.jobs.tables import EPOCH_MAX, INDEX_MAX, Tables
-from quorker.core.jobs.wire_form import from_wire
 
 Row: TypeAlias = tuple[Any, ...]
 Head: TypeAlias = tuple[int, int, int, int, int, tuple[int, ...]]
@@ -42,30 +41,6 @@ COLLECTION: Final = 8
 PENDING: Final = 9
 SEGMENT_ENTRIES: Final = 256
 LAST_OF_HISTORY: Final = -1
-
-
-def plain(value: Any) -> Row:
-    """The parts of a row that msgpack does not know: the job as it was asked for."""
-    if type(value) is NewJob:
-        return (
-            value.task,
-            value.args,
-            value.queue,
-            value.priority,
-            value.timeout_ms,
-            value.retry,
-            value.delay_ms,
-            value.at_wt,
-            value.unique_key,
-            value.unique_ms,
-            value.parent_id,
-            value.on,
-            value.headers,
-            value.tags,
-            value.retention_ms,
-        )
-    policy = cast("RetryPolicy", value)
-    return (policy.attempts, policy.delays_ms, policy.base_ms, policy.cap_ms, policy.on_exceed)
 
 
 # --- records to rows ---
@@ -198,7 +173,7 @@ class Reader:
         job_id, spec, created, created_wt, where, history, *rest = fields
         records = tuple([StateRecord(*record) for record in history])
         current = records[where] if type(where) is int else where and StateRecord(*where)
-        job = Job(job_id, _spec(spec), created, created_wt, current, records, *rest)
+        job = Job(job_id, new_job_from_wire(spec), created, created_wt, current, records, *rest)
         _require(job_id not in self._tables.jobs, "a job twice")
         self._tables.jobs[job_id] = job
         self._tables.bytes += job.size
@@ -243,10 +218,6 @@ class Reader:
         self._tables.unresolved = dict.fromkeys(unresolved)
         self._tables.stirred = dict.fromkeys(stirred)
         self._finished = True
-
-
-def _spec(fields: Row) -> NewJob:
-    return from_wire(NewJob, fields)
 
 
 def _require(condition: bool, why: str) -> None:

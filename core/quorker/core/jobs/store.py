@@ -119,7 +119,7 @@ class JobStore(Tables):
     def _apply_group(self, data: bytes) -> None:
         try:
             group = decode_group(data)
-            numbered = [decode_numbered(item) for item in group.commands]
+            numbered = decode_numbered(group.commands)
         except BadEntry as error:
             self.outcome.faults.append(f"group in entry {self.applied_index}: {error}")
             return
@@ -131,7 +131,7 @@ class JobStore(Tables):
         for seq, wire in numbered:
             replies.append((0, seq, self._perform(seq, wire)))
 
-    def _converse(self, session_id: int, acked_below: int, numbered: list[tuple[int, Any]]) -> None:
+    def _converse(self, session_id: int, acked_below: int, numbered: list[Any]) -> None:
         """Commands of a session: it is renewed, each sequence applies once, and is answered as often as it is asked."""
         session = self.sessions.get(session_id)
         if session is not None:

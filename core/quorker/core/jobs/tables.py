@@ -151,7 +151,10 @@ class Tables:
 
     def place(self, queue: Queue, priority: int, position: int, job_id: str) -> None:
         """Put an entry where it belongs: positions ascend, but for negative ones, each of which is a new head."""
-        lane = self.lane(queue, priority)
+        lane = queue.lanes.get(priority)
+        if lane is None:
+            lane = queue.lanes[priority] = Lane()
+            queue.priorities = sorted(queue.lanes, reverse=True)
         if position > 0:
             lane.back.append(position, job_id)
         else:
@@ -162,29 +165,23 @@ class Tables:
         others = self.places.get(job_id)
         self.places[job_id] = (*others, place) if others else (place,)
 
-    @staticmethod
-    def lane(queue: Queue, priority: int) -> Lane:
-        lane = queue.lanes.get(priority)
-        if lane is None:
-            lane = queue.lanes[priority] = Lane()
-            queue.priorities = sorted(queue.lanes, reverse=True)
-        return lane
-
     def pop_from_queue(self, queue: Queue) -> str:
         """Take out the head of the most urgent lane; there is one (the caller knows)."""
-        priority = self._urgent(queue)
-        lane = queue.lanes[priority]
-        if lane.front:
-            position, job_id = lane.front.popitem()
-        else:
-            position, job_id = lane.back.pop_first()
+        priority, position, job_id = 0, 0, ""
+        for priority in queue.priorities:
+            lane = queue.lanes[priority]
+            if lane.front:
+                position, job_id = lane.front.popitem()
+                break
+            if lane.back.size:
+                position, job_id = lane.back.pop_first()
+                break
         queue.length -= 1
         self.bytes -= PLACE_BYTES
-        self._drop_empty_lane(queue, priority)
-        places = self.places[job_id]
-        if len(places) == 1:
-            del self.places[job_id]
-        else:
+        if priority:
+            self._drop_empty_lane(queue, priority)
+        places = self.places.pop(job_id)
+        if len(places) > 1:
             self.places[job_id] = tuple([place for place in places if place.position != position])
         return job_id
 
@@ -202,11 +199,6 @@ class Tables:
             self.bytes -= PLACE_BYTES
             self._drop_empty_lane(queue, place.priority)
         return len(places)
-
-    @staticmethod
-    def _urgent(queue: Queue) -> int:
-        """The most urgent priority that has entries."""
-        return next(each for each in queue.priorities if queue.lanes[each])
 
     @staticmethod
     def _drop_empty_lane(queue: Queue, priority: int) -> None:

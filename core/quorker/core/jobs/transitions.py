@@ -6,13 +6,38 @@ forget one of them. Whether a change is wanted, and what becomes of the job's le
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from quorker.core.jobs.lifecycle import DELETED, ENDED, FAILED, FINAL, PROCESSING, SUCCEEDED, is_legal
-from quorker.core.jobs.records import Job, StateData, StateRecord, UniqueKey, weigh
+from quorker.core.jobs.lifecycle import DELETED, ENDED, FAILED, FINAL, PROCESSING, SUCCEEDED, UNBORN, is_legal
+from quorker.core.jobs.new_job import NewJob
+from quorker.core.jobs.records import JOB_BYTES, Job, StateData, StateRecord, UniqueKey, weigh
 from quorker.core.jobs.tables import Tables
 
 KEEP: Final = -1
+_make: Final[Any] = (
+    tuple.__new__
+)  # half the cost of calling a named tuple; three records are made for every job
+
+
+def born(
+    tables: Tables, job_id: str, spec: NewJob, name: str = UNBORN, data: StateData = (), due_wt: int = 0
+) -> Job:
+    """A new job, in its first state, or in none."""
+    size = JOB_BYTES + len(spec.args) + len(spec.unique_key)
+    if spec.headers or spec.tags:
+        size += sum(len(header) + len(value) + 100 for header, value in spec.headers)
+        size += sum(len(tag) + 100 for tag in spec.tags)
+    order, wt = tables.next_order(), tables.wt
+    record: StateRecord | None = None
+    history: tuple[StateRecord, ...] = ()
+    if name:
+        first: StateRecord = _make(StateRecord, (name, "", wt, data))
+        record, history = first, (first,)
+        size += weigh(first)
+    fields = (job_id, spec, order, wt, record, history, order, 0, 0, 0, 0, due_wt, 0, None, (), size)
+    job: Job = _make(Job, fields)
+    tables.add_job(job)
+    return job
 
 
 def enter(
@@ -29,43 +54,50 @@ def enter(
     result: bytes | None = None,
 ) -> Job:
     """Take a job to a state by a legal transition. A grant (`token`) counts as a delivery."""
-    assert is_legal(job.state, name), f"{job.state} to {name} is not in the table"
-    record = StateRecord(name, reason, tables.wt, data)
+    before = job.current.name if job.current else UNBORN
+    assert is_legal(before, name), f"{before} to {name} is not in the table"
+    record: StateRecord = _make(StateRecord, (name, reason, tables.wt, data))
     history, size = with_record(tables, job, record)
-    new = Job(
-        job.id,
-        job.spec,
-        job.created,
-        job.created_wt,
-        record,
-        history,
-        tables.next_order(),
-        job.failures if failures == KEEP else failures,
-        job.deliveries + 1 if token else job.deliveries,
-        job.lost if lost == KEEP else lost,
-        token,
-        due_wt,
-        expiry_of(tables, job, name) if name in ENDED else 0,
-        result,
-        job.parameters,
-        size if result is None else size + len(result),
+    if job.result is not None:
+        size -= len(job.result)
+    tables.order = order = tables.order + 1
+    new: Job = _make(
+        Job,
+        (
+            job.id,
+            job.spec,
+            job.created,
+            job.created_wt,
+            record,
+            history,
+            order,
+            job.failures if failures == KEEP else failures,
+            job.deliveries + 1 if token else job.deliveries,
+            job.lost if lost == KEEP else lost,
+            token,
+            due_wt,
+            expiry_of(tables, job, name) if name in ENDED else 0,
+            result,
+            job.parameters,
+            size if result is None else size + len(result),
+        ),
     )
     tables.change_job(job, new)
-    if name in ENDED:
-        tables.ended_counts[name] = tables.ended_counts.get(name, 0) + 1
-    if job.state in FINAL:
-        tables.left_counts[job.state] = tables.left_counts.get(job.state, 0) + 1
-    after_change(tables, job, new)
+    if before in ENDED or name in ENDED:
+        _count(tables, before, name)
+        after_change(tables, job, new)
     return new
 
 
 def with_record(tables: Tables, job: Job, record: StateRecord) -> tuple[tuple[StateRecord, ...], int]:
-    """The history with one more record, cut to its limit, and the size of the job with it and without a result."""
-    size = job.size + weigh(record) - (len(job.result) if job.result is not None else 0)
+    """The history with one more record, cut to its limit, and the size of the job with it."""
+    size = job.size + weigh(record)
     history = (*job.history, record)
-    for old in history[: -tables.limits.history_max]:
-        size -= weigh(old)
-    return history[-tables.limits.history_max :], size
+    surplus = len(history) - tables.limits.history_max
+    if surplus > 0:
+        size -= sum(weigh(old) for old in history[:surplus])
+        history = history[surplus:]
+    return history, size
 
 
 def expiry_of(tables: Tables, job: Job, name: str) -> int:
@@ -82,14 +114,19 @@ def expiry_of(tables: Tables, job: Job, name: str) -> int:
     return max(1, tables.lt + ttl)
 
 
+def _count(tables: Tables, before: str, name: str) -> None:
+    if name in ENDED:
+        tables.ended_counts[name] = tables.ended_counts.get(name, 0) + 1
+    if before in FINAL:
+        tables.left_counts[before] = tables.left_counts.get(before, 0) + 1
+
+
 def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
     """The contract's plain change of state: any name, no rules, expiry and statistics are its caller's business.
 
     The job's lease has been revoked unless the new state is Processing.
     """
     history, size = with_record(tables, job, record)
-    if job.result is not None:
-        size += len(job.result)
     new = job._replace(
         current=record,
         history=history,
@@ -106,8 +143,6 @@ def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
 def add_record(tables: Tables, job: Job, record: StateRecord) -> Job:
     """History only: the current state stays what it is."""
     history, size = with_record(tables, job, record)
-    if job.result is not None:
-        size += len(job.result)
     new = job._replace(history=history, size=size)
     tables.change_job(job, new)
     return new
@@ -115,10 +150,9 @@ def add_record(tables: Tables, job: Job, record: StateRecord) -> Job:
 
 def after_change(tables: Tables, old: Job, new: Job) -> None:
     """What follows from leaving one state and being in another."""
-    before, name = old.state, new.state
-    if before in ENDED:
+    if old.state in ENDED:
         _revived(tables, old)
-    if name in ENDED:
+    if new.state in ENDED:
         _ended(tables, new)
 
 

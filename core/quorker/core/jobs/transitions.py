@@ -14,9 +14,8 @@ from quorker.core.jobs.records import JOB_BYTES, Job, StateData, StateRecord, Un
 from quorker.core.jobs.tables import Tables
 
 KEEP: Final = -1
-_make: Final[Any] = (
-    tuple.__new__
-)  # half the cost of calling a named tuple; three records are made for every job
+_untyped: Any = tuple
+_make: Final[Any] = _untyped.__new__  # half the cost of calling a named tuple; three are made for every job
 
 
 def born(

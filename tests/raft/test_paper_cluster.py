@@ -30,6 +30,7 @@ from quorker.sim.solo import (
     append,
     beat,
     beat_back,
+    compact,
     flush,
     heard,
     leader,
@@ -164,8 +165,8 @@ def test_6_a_removed_server_does_not_disrupt_the_cluster() -> None:
 def test_7_the_term_of_the_last_included_entry_serves_the_consistency_check_after_it() -> None:
     raft = member([2, 2, 3], term=3, commit=4)
     flush(raft)
-    raft.snapshot_made(raft.applied_meta, keep_from=5)
-    assert (raft.first_index, raft.applied_meta.term) == (5, 3)
+    meta = compact(raft, keep_from=5)
+    assert (raft.first_index, meta.term) == (5, 3)
     assert not append(raft, (4, 3), [Entry(3, 5)]).rejected
 
 

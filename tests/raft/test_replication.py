@@ -28,6 +28,7 @@ from quorker.sim.solo import (
     beat,
     beat_back,
     candidate,
+    compact,
     entries_of,
     flush,
     heard,
@@ -277,7 +278,7 @@ def test_an_append_below_the_commit_index_is_answered_with_it() -> None:
     """L5: what is compacted there is not a conflict."""
     raft = member([2, 2, 2], term=3, commit=4)
     flush(raft)
-    raft.snapshot_made(raft.applied_meta, keep_from=5)
+    compact(raft, keep_from=5)
     assert append(raft, (2, 2), entries_of(2, 3, 1)).index == 4
 
 

@@ -15,7 +15,7 @@ from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Apply, Effect, InstallState, Persist, Role, Send
 from quorker.core.raft.invariants import check_state, check_step, view
-from quorker.core.raft.messages import ConfState, Entry, HardState, Message, NodeId, SnapshotMeta
+from quorker.core.raft.messages import ConfState, Entry, EntryKind, HardState, Message, NodeId, SnapshotMeta
 
 ROUNDS_MAX: Final = 1000
 ELECTION_TIMEOUT: Final = 10
@@ -77,8 +77,9 @@ class Member:
     def compact(self, keep: int = 0) -> None:
         """Make a snapshot of what is applied; keep the last `keep` of the entries that it covers."""
         meta = self.raft.applied_meta
-        self.disk.take_snapshot(meta)
-        self.raft.snapshot_made(meta, meta.index + 1 - keep)
+        if meta is not None:
+            self.disk.take_snapshot(meta)
+            self.raft.snapshot_made(meta, meta.index + 1 - keep)
 
     def drain(self) -> tuple[Effect, ...]:
         """Take the core's effects, checking its invariants on the way."""
@@ -91,8 +92,8 @@ class Member:
         return effects
 
     def data(self) -> list[bytes]:
-        """The data of all applied entries but the empty ones."""
-        return [entry.data for entry in self.applied if entry.data]
+        """What was applied for the state machine's sake: no empty entries, no changes of membership."""
+        return [entry.data for entry in self.applied if entry.data and entry.kind is EntryKind.NORMAL]
 
     def all(self, kind: type[EffectKind]) -> list[EffectKind]:
         return [effect for effect in self.log if isinstance(effect, kind)]

@@ -155,8 +155,7 @@ class Shake:
         self.cluster.heal()
 
     def _compact(self, node_id: NodeId) -> None:
-        if self.cluster[node_id].installing is None:
-            self.cluster.members[node_id].compact(self.rng.choice([0, 0, 2, 5]))
+        self.cluster.members[node_id].compact(self.rng.choice([0, 0, 2, 5]))
 
     def _lead(self, node_id: NodeId) -> None:
         raft = self.cluster[node_id]

@@ -102,6 +102,14 @@ def flush(raft: Raft) -> list[Effect]:
     return done
 
 
+def compact(raft: Raft, keep_from: int) -> SnapshotMeta:
+    """Make a snapshot of what is applied, and drop the log before `keep_from`."""
+    meta = raft.applied_meta
+    assert meta is not None
+    raft.snapshot_made(meta, keep_from)
+    return meta
+
+
 def of_kind(effects: Sequence[Effect], kind: type[Kind]) -> list[Kind]:
     return [effect for effect in effects if isinstance(effect, kind)]
 

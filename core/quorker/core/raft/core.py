@@ -195,10 +195,14 @@ class Raft(RaftState):
             snapshots.made(self, meta, keep_from)
 
     @property
-    def applied_meta(self) -> SnapshotMeta:
-        """The name of a snapshot of the state machine as it is after the last `applied`."""
+    def applied_meta(self) -> SnapshotMeta | None:
+        """The name of a snapshot of the state machine as it is after the last `applied`.
+
+        None while a received snapshot is on its way into the state machine: what is there now is about to go.
+        """
         term = self.log.term_at(self.applied_index)
-        assert term is not None, "the log keeps the term of what was applied last"
+        if term is None or self.installing is not None:
+            return None
         return SnapshotMeta(self.applied_index, term, self.conf_state)
 
     def peer_unreachable(self, peer: NodeId) -> None:

@@ -56,8 +56,9 @@ def statistics(tables: Tables) -> Fields:
 
 
 def state_counts(tables: Tables) -> dict[str, int]:
-    """Jobs by state, also by states that only the contract's users know. Names in order."""
-    return {name: len(tables.index.states[name]) for name in sorted(tables.index.states)}
+    """Jobs by state, also by states that only the contract's users know. Names in order, empty states left out."""
+    counts = ((name, tables.index.count(name)) for name in sorted(tables.index.states))
+    return {name: count for name, count in counts if count}
 
 
 def history(tables: Tables, what: str, unit: str, count: int) -> list[tuple[str, int]]:

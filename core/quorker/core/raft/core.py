@@ -161,6 +161,7 @@ class Raft(RaftState):
         """A write failed; what is on disk is unknown. This member leads, votes and acknowledges never again."""
         if not self.disk_failure:
             election.abdicate(self)
+            roles.become_follower(self, self.term, NOBODY)
             self.lane.held.clear()
             self.disk_failure = f"write {seq}: {why}"
 

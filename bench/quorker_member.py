@@ -23,6 +23,7 @@ WORKER_SLOTS = 128
 BULK = 250
 
 app = App("bench")
+own_queue = "work"  # each member runs what it submits, so that it sees every job end
 started_at: dict[int, float] = {}
 done = 0
 all_done = trio.Event()
@@ -34,7 +35,7 @@ async def parked(payload: bytes) -> None:
     """Never run: enqueued to a queue that nobody serves."""
 
 
-@app.task(queue="work")
+@app.task
 async def noop(number: int, payload: bytes) -> None:
     global done
     if number in started_at:
@@ -59,6 +60,7 @@ async def submitters(concurrency: int, count: int, whole: bool) -> dict[str, flo
     done, wanted, all_done = 0, count, trio.Event()
     times: list[float] = []
     left = count
+    own_noop = noop.using(queue=own_queue)
 
     async def submitter() -> None:
         nonlocal left
@@ -66,7 +68,7 @@ async def submitters(concurrency: int, count: int, whole: bool) -> dict[str, flo
             left -= 1
             start = time.perf_counter()
             if whole:
-                await noop.aenqueue(-1, PAYLOAD)
+                await own_noop.aenqueue(-1, PAYLOAD)
             else:
                 await parked.aenqueue(PAYLOAD)
             times.append(time.perf_counter() - start)
@@ -87,7 +89,7 @@ async def idle_latency(count: int) -> dict[str, float]:
     for number in range(count):
         done, wanted, all_done = 0, 1, trio.Event()
         started_at[number] = time.perf_counter()
-        await noop.aenqueue(number, PAYLOAD)
+        await noop.using(queue=own_queue).aenqueue(number, PAYLOAD)
         await all_done.wait()
         await trio.sleep(0.01)
     figures = quantiles(list(started_at.values()), sum(started_at.values()))
@@ -116,7 +118,9 @@ async def lines() -> Any:
 
 
 async def main() -> None:
+    global own_queue
     config = json.loads(sys.argv[1])
+    own_queue = f"work{config['node_id']}"
     members = {int(node): address for node, address in config["members"].items()}
     process = psutil.Process()
     async with app.node(
@@ -126,7 +130,7 @@ async def main() -> None:
         members=members,
         profile="fast",
         workers=WORKER_SLOTS,
-        queues=["work"],
+        queues=[own_queue],
     ) as attached:
         connection = attached.connection
         async for command in lines():

@@ -107,7 +107,7 @@ class SegmentLane:
         number = self.last_batch + 1
         needed = len(wal.encode_batch(0, 0, 0, number, records, last_index, hard_state)[0])
         needed += wal.SEGMENT_HEADER_BYTES + wal.SEAL_BYTES
-        size = max(self._segment_bytes, needed + -needed % _PAGE_BYTES)
+        size = self._segment_bytes if needed <= self._segment_bytes else needed + -needed % _PAGE_BYTES
         fresh = self._take(size)
         header = SegmentHeader(
             self.segment + 1, next_index, size, self.last_batch, self.offset, self._chain, cut

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from quorker.core.errors import ConfigurationError, InvalidInput, StorageError
 from quorker.core.raft.config import DurableState
@@ -26,7 +27,7 @@ from quorker.core.wire.snapshot_meta import SnapshotRecord
 from quorker.core.wire.snapshot_store import SnapshotStore, SnapshotWriter
 from quorker.core.wire.wal import Record, Truncate
 
-SEGMENT_BYTES_MIN = 1 << 12
+SEGMENT_BYTES_MIN: Final = 1 << 10
 
 
 @dataclass(frozen=True, slots=True)

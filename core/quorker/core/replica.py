@@ -92,7 +92,11 @@ class SaveSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LoadSnapshot:
-    """Rebuild a job store from the durable snapshot `meta`, then call `snapshot_loaded`. Nothing is applied meanwhile."""
+    """Rebuild a job store from the durable snapshot `meta`, then call `snapshot_loaded`.
+
+    Nothing is applied meanwhile. Another one may follow before that: then only the newer matters, and the bytes of the
+    older may be gone already.
+    """
 
     meta: SnapshotMeta
 
@@ -219,10 +223,14 @@ class Replica:
     def snapshot_failed(self) -> None:
         self.saving = None
 
-    def snapshot_loaded(self, store: JobStore) -> None:
-        """The state machine of the installed snapshot is ready; entries that waited for it are applied now."""
-        assert self.loading is not None
-        self.store, meta, self.loading = store, self.loading, None
+    def snapshot_loaded(self, meta: SnapshotMeta, store: JobStore) -> None:
+        """The state machine of snapshot `meta` is ready; entries that waited for it are applied now.
+
+        Ignored when a newer snapshot was installed while this one was loading.
+        """
+        if meta != self.loading:
+            return
+        self.store, self.loading = store, None
         self._snapshot_index, self._bytes_since_snapshot = meta.index, 0
         self.raft.applied(meta.index)
         waiting, self._postponed = tuple(self._postponed), deque()

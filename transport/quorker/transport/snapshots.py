@@ -122,8 +122,13 @@ class SnapshotMover:
 
     async def _load(self, meta: SnapshotMeta) -> None:
         """In a thread, because rebuilding all indexes takes a while; nothing is applied meanwhile."""
-        store = await trio.to_thread.run_sync(self._rebuild, meta)
-        self._replica.snapshot_loaded(store)
+        try:
+            store = await trio.to_thread.run_sync(self._rebuild, meta)
+        except InvalidInput:
+            if self._replica.loading == meta:
+                raise
+            return  # a newer snapshot took its place, which is being loaded by another call
+        self._replica.snapshot_loaded(meta, store)
         self._on_state_replaced()
         self._wake()
 

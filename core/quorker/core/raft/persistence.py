@@ -133,12 +133,16 @@ def _speaks_for(send: Send, index: int) -> bool:
     return isinstance(message, AppendResponse) and not message.rejected and message.index >= index
 
 
-def truncate(raft: RaftState, index: int) -> None:
-    """Cut the log from `index` on, here and, with the next write, on disk."""
+def truncate(raft: RaftState, index: int) -> bool:
+    """Cut the log from `index` on, here and, with the next write, on disk. False if that is committed."""
+    if index <= raft.commit_index:
+        raft.fatal("committed entries never change", f"cut at {index}, committed to {raft.commit_index}")
+        return False
     last = raft.log.last_index
     raft.log.truncate_from(index)
     raft.lane.cut(index)
     raft.effects.append(Truncated(index, last))
+    return True
 
 
 def flush(raft: RaftState) -> None:

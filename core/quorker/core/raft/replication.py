@@ -244,11 +244,8 @@ def _take(raft: RaftState, entries: Sequence[Entry]) -> bool:
     start = log.find_conflict(entries)
     if not start:
         return True
-    if start <= raft.commit_index:
-        raft.fatal("committed entries never change", f"index {start} <= commit {raft.commit_index}")
+    if start <= log.last_index and not persistence.truncate(raft, start):
         return False
-    if start <= log.last_index:
-        persistence.truncate(raft, start)
     log.append(entries[start - entries[0].index :])
     return True
 

@@ -1,7 +1,8 @@
 """The accepting side: lets connections in within their limits, greets them, and serves each until it ends.
 
-Nothing that arrives on a connection, and nothing that a handler raises, ends anything but that connection. Deciding
-what requests mean is the handler's business; it is called with everything one wake brought, and must not block.
+Nothing that arrives on a connection, and nothing that a handler raises, ends anything but that connection, except a
+failed disk, which ends the node. Deciding what requests mean is the handler's business; it is called with everything
+one wake brought, and must not block.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
-from quorker.core.errors import ProtocolError
+from quorker.core.errors import ProtocolError, StorageFailed
 from quorker.core.raft.messages import NodeId
 from quorker.core.wire import requests
 from quorker.core.wire.frames import Frame, Outgoing, WireLimits
@@ -205,6 +206,8 @@ class Listener:
         except (ConnectionLost, ConnectionRefused, ProtocolError) as error:
             self.events[type(error).__name__] += 1
             log.info("connection from %s ended: %s", address, error)
+        except StorageFailed:  # guarantee D4: this, and nothing else, ends the process
+            raise
         except Exception:  # a handler's mistake must not end the node
             self.events["handler failed"] += 1
             log.exception("connection from %s ended by an error of this node", address)

@@ -69,7 +69,8 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class ProposeRefused:
-    """These commands were not appended by the member they were forwarded to, and will not be.
+    """These commands were not appended by the member they were handed to, and will not be. Members tell each other,
+    and a member its client.
 
     `session` and `seqs` name them (session 0: the nonce of an opening). `reason` is the name of a `DropReason`.
     """
@@ -154,11 +155,12 @@ class StatusRequest:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Answered once the job has reached a final state or is unknown."""
+    """Answered once `min_index` is applied and the job has reached a final state or is unknown."""
 
     request: int
     job_id: str
     timeout_ms: int
+    min_index: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ PeerMessage: TypeAlias = (
     Message | Propose | ProposeRefused | SnapshotBegin | SnapshotChunk | SnapshotEnd | SnapshotResult
 )
 ClientRequest: TypeAlias = Attach | Submit | Query | StatusRequest | Wait | Cancel
-ClientAnswer: TypeAlias = Reply | Answer | Failed | Notice
+ClientAnswer: TypeAlias = Reply | Answer | Failed | Notice | ProposeRefused
 Speech: TypeAlias = PeerMessage | ClientRequest | ClientAnswer | Ping | Pong | Unsupported
 
 # Kind bytes are part of the protocol: append, never renumber. 1..15 belong to the handshake and to every connection.
@@ -269,7 +271,7 @@ ACCEPTED_FROM: Final[Mapping[Role, frozenset[int]]] = MappingProxyType(
         Role.OBSERVER: frozenset({*_COMMON_KINDS, *_READ_KINDS}),
     }
 )
-SENT_TO_CLIENTS: Final = frozenset({*_COMMON_KINDS, *_ANSWER_KINDS})
+SENT_TO_CLIENTS: Final = frozenset({*_COMMON_KINDS, *_ANSWER_KINDS, _KINDS[ProposeRefused]})
 KNOWN: Final = frozenset({RAFT, *_CLASSES})
 
 

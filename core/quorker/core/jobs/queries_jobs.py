@@ -33,7 +33,6 @@ from quorker.core.jobs.tables import Tables
 from quorker.core.jobs.timeline import Timeline
 
 ARGS_SHOWN_BYTES: Final = 1024
-NO_EXPIRY_MS: Final = -1
 SCHEDULE_SET: Final = "schedule"
 
 Fields: TypeAlias = dict[str, Any]
@@ -80,7 +79,10 @@ def job_parameters(tables: Tables, job_id: str) -> dict[str, str | None] | None:
 
 
 def job_details(tables: Tables, job_id: str) -> Fields | None:
-    """Everything about a job, history newest first. `leases`: how many hold it; `lease`: a worker's, or None."""
+    """Everything about a job, history newest first. `expires_in_ms`: None for never.
+
+    `leases`: how many hold it; `lease`: that of the worker which runs it, or None.
+    """
     found = tables.jobs.get(job_id)
     if found is None:
         return None
@@ -95,7 +97,7 @@ def job_details(tables: Tables, job_id: str) -> Fields | None:
         "parameters": dict(found.parameters),
         "history": [_state_fields(record) for record in reversed(found.history)],
         "result": found.result,
-        "expires_in_ms": found.expires_lt - tables.lt if found.expires_lt else NO_EXPIRY_MS,
+        "expires_in_ms": found.expires_lt - tables.lt if found.expires_lt else None,
         "leases": tables.index.held.get(job_id, 0),
         "lease": _lease_fields(tables, lease) if lease else None,
         "queues": sorted({place.queue for place in tables.places.get(job_id, ())}),

@@ -19,7 +19,7 @@ from quorker.core.jobs.lifecycle import (
     QUARANTINED,
 )
 from quorker.core.jobs.queries_form import COUNT, KEY, START, TOKEN, Query, maybe, need, page_end
-from quorker.core.jobs.queries_jobs import NO_EXPIRY_MS, enqueued_jobs, scheduled_count
+from quorker.core.jobs.queries_jobs import enqueued_jobs, scheduled_count
 from quorker.core.jobs.records import Lock, Queue, Session
 from quorker.core.jobs.tables import Tables
 
@@ -130,7 +130,7 @@ def _session_fields(tables: Tables, of: Session) -> Fields:
 
 
 def locks(tables: Tables, start: int, count: int) -> list[Fields]:
-    """Held locks."""
+    """Held locks. `expires_in_ms`: None when it ends with its session."""
     page = islice(tables.locks.values(), start, page_end(start, count))
     return [_lock_fields(tables, lock) for lock in page]
 
@@ -158,7 +158,7 @@ def _lock_fields(tables: Tables, of: Lock) -> Fields:
         "session": of.session,
         "worker": holder.name if holder else "",
         "granted_wt": of.granted_wt,
-        "expires_in_ms": of.expires_lt - tables.lt if of.expires_lt else NO_EXPIRY_MS,
+        "expires_in_ms": of.expires_lt - tables.lt if of.expires_lt else None,
         "waiting": len(of.waiters),
         "waiters": [waiter.session for waiter in islice(of.waiters.values(), WAITERS_SHOWN)],
     }

@@ -1,7 +1,7 @@
 """The liveness phase: when every fault has ended, the cluster must serve every member again and its replicas agree.
 
-Looking converged is not enough (a leader that cannot commit looks so too): probes are proposed and reads asked through
-each member until all of them came back.
+Looking converged is not enough, because a leader that cannot commit looks so too. First reads are asked through each
+member until all came back, so that nothing new can help what is old to commit; then probes are proposed through each.
 """
 
 from __future__ import annotations
@@ -66,11 +66,26 @@ class Calm:
             conf_state = leader.raft.conf_state
             if conf_state.voters_outgoing and not conf_state.auto_leave:
                 leader.propose_config(ConfigChange(), 0)
-            members = {*conf_state.voters, *conf_state.learners, *conf_state.voters_outgoing}
-            owed = [node for node in self._nodes.values() if node.id in members and not self._served(node)]
-            self.done = not owed and self._converged(sorted(members))
+            named = {*conf_state.voters, *conf_state.learners, *conf_state.voters_outgoing}
+            members = [node for node in self._nodes.values() if node.id in named]
+            self.done = self._all_read(members) and self._all_committed(members) and self._converged(members)
         if not self.done:
             self._world.kernel.after(self._interval_ns, self._look)
+
+    def _all_read(self, members: list[Node]) -> bool:
+        owed = [node for node in members if not self._probes[node.id].read_answered]
+        for node in owed:
+            self._workload.read(node)
+        return not owed
+
+    def _all_committed(self, members: list[Node]) -> bool:
+        owed = [node for node in members if not self._probes[node.id].committed]
+        for node in owed:
+            probe = self._probes[node.id]
+            probe.age += 1
+            if probe.age % 4 == 1:
+                probe.payload = self._workload.propose(self._proposer(node))
+        return not owed
 
     def _see_commits(self) -> None:
         committed = self._world.oracles.committed
@@ -81,26 +96,12 @@ class Calm:
                 probe.committed = True
         self._scanned = self._world.oracles.commit_index
 
-    def _served(self, node: Node) -> bool:
-        """Whether this member's probes came back; asks again for those that did not."""
-        probe = self._probes[node.id]
-        probe.age += 1
-        if not probe.committed and probe.age % 4 == 1:
-            probe.payload = self._workload.propose(self._proposer(node))
-        if not probe.read_answered:
-            self._workload.read(node)
-        return probe.committed and probe.read_answered
-
     def _proposer(self, node: Node) -> Node:
         """The member itself, where proposals are forwarded; else the leader, as a client would find it."""
         leader = self._workload.leader()
         forwards = self._world.case.raft.forwarding
         return node if forwards or leader is None else leader
 
-    def _converged(self, members: list[NodeId]) -> bool:
+    def _converged(self, members: list[Node]) -> bool:
         commit_index = self._world.oracles.commit_index
-        return all(
-            self._nodes[node_id].applied_index == commit_index
-            for node_id in members
-            if node_id in self._nodes
-        )
+        return all(node.applied_index == commit_index for node in members)

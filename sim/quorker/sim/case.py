@@ -58,6 +58,7 @@ class Point(StrEnum):
     AFTER_SEND = "after-send"
     BEFORE_APPLY = "before-apply"
     AFTER_APPLY = "after-apply"  # in the state machine, `applied` not yet called
+    VOTED = "voted"  # a vote for another has been sent
     ELECTED = "elected"
     SNAPSHOT_SAVED = "snapshot-saved"  # durable, `snapshot_made` not yet called
     SNAPSHOT_RECEIVED = "snapshot-received"
@@ -78,7 +79,7 @@ class Fault:
     kind: FaultKind
     for_ns: int
     target: Target = Target.ANY
-    node: int = 0
+    node: int = 1
     amount: int = 0
 
 
@@ -93,6 +94,8 @@ class Trap:
 
 @dataclass(frozen=True, slots=True)
 class Op:
+    """Something asked of `node` (of whoever leads, if that is 0)."""
+
     at_ns: int
     kind: OpKind
     node: int
@@ -147,6 +150,7 @@ class Case:
     traps: tuple[Trap, ...] = ()
     ops: tuple[Op, ...] = ()
     dead_in_calm: int = 0  # so many members never come back; the others must go on without them
+    thorough: bool = False  # also check every invariant of the core itself after every step
 
     @property
     def nodes(self) -> range:
@@ -165,9 +169,10 @@ class Profile:
     churn_ppm: int  # share of runs that change the membership
 
 
-SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 8, 40, 200_000)
-LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 40, 300, 400_000)
-PROFILES: Final = {profile.name: profile for profile in (SHORT, LONG)}
+SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
+CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
+LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
+PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG)}
 
 _BRIEF: Final = 1 * MS
 _FOR_EVER_KINDS: Final = frozenset({FaultKind.WALL_JUMP, FaultKind.CLOCK_RATE})
@@ -195,6 +200,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         traps=_traps(Stream(seed, "traps"), chaos_ns),
         ops=_ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns),
         dead_in_calm=0 if churns or not draw.chance(250_000) else draw.between(0, (voters - 1) // 2),
+        thorough=draw.chance(100_000),
     )
 
 
@@ -217,9 +223,9 @@ def _network(draw: Stream, chaos_ns: int) -> NetworkKnobs:
         latency=draw.choice(sorted(LATENCIES)),
         median_ns=draw.log_uniform(100 * US, 8 * MS),
         loss_ppm=draw.choice((0, 0, 1_000, 20_000, 150_000)),
-        duplicate_ppm=draw.choice((0, 0, 5_000, 100_000)),
-        late_ppm=draw.choice((0, 0, 5_000, 50_000)),
-        late_max_ns=draw.between(10 * MS, max(20 * MS, chaos_ns)),
+        duplicate_ppm=draw.choice((0, 0, 5_000, 100_000, 300_000)),
+        late_ppm=draw.choice((0, 0, 5_000, 50_000, 300_000)),
+        late_max_ns=draw.log_uniform(10 * MS, max(20 * MS, chaos_ns)),
         in_order=draw.chance(300_000),
     )
 
@@ -264,8 +270,8 @@ _LIKELY: Final = (FaultKind.CRASH, FaultKind.CRASH, FaultKind.ISOLATE, FaultKind
 
 def _plan(draw: Stream, profile: Profile, nodes: int, chaos_ns: int) -> tuple[Fault, ...]:
     """Swarm: each run draws from a few kinds only, so that rare combinations are not drowned by common ones."""
-    kinds = [*draw.sample(tuple(FaultKind), draw.between(1, 5)), *draw.sample(_LIKELY, draw.between(0, 2))]
-    faults = [_fault(draw, kinds, nodes, chaos_ns) for _ in range(draw.between(0, profile.faults_max))]
+    kinds = [*draw.sample(tuple(FaultKind), draw.between(1, 4)), *draw.sample(_LIKELY, draw.between(0, 3))]
+    faults = [_fault(draw, kinds, nodes, chaos_ns) for _ in range(draw.log_uniform(1, profile.faults_max))]
     return tuple(sorted(faults, key=lambda fault: fault.at_ns))
 
 
@@ -276,7 +282,7 @@ def _fault(draw: Stream, kinds: list[FaultKind], nodes: int, chaos_ns: int) -> F
         at_ns=draw.between(0, chaos_ns // MS) * MS,
         kind=kind,
         for_ns=draw.log_uniform(_BRIEF, chaos_ns),
-        target=draw.choice((Target.LEADER, Target.FOLLOWER, Target.ANY, Target.ANY)),
+        target=draw.choice((Target.LEADER, Target.LEADER, Target.FOLLOWER, Target.ANY)),
         node=draw.between(1, nodes),
         amount=draw.between(low, high),
     )
@@ -296,9 +302,11 @@ _CHURN: Final = (OpKind.ADD_VOTER, OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.
 
 def _ops(draw: Stream, profile: Profile, voters: int, spares: int, chaos_ns: int) -> tuple[Op, ...]:
     nodes = voters + spares
-    ops = [_op(draw, nodes, chaos_ns) for _ in range(draw.between(profile.ops_max // 4, profile.ops_max))]
+    reads_ppm = draw.choice((0, 100_000, 300_000, 600_000))
+    count = draw.between(profile.ops_max // 4, profile.ops_max)
+    ops = [_op(draw, nodes, chaos_ns, reads_ppm) for _ in range(count)]
     if spares:
-        count = draw.between(1, max(2, profile.ops_max // 10))
+        count = draw.between(1, max(2, profile.ops_max // 4))
         ops.extend(
             Op(draw.below(chaos_ns), draw.choice(_CHURN), draw.between(1, nodes), draw.between(1, nodes))
             for _ in range(count)
@@ -306,6 +314,7 @@ def _ops(draw: Stream, profile: Profile, voters: int, spares: int, chaos_ns: int
     return tuple(sorted(ops, key=lambda op: op.at_ns))
 
 
-def _op(draw: Stream, nodes: int, chaos_ns: int) -> Op:
-    kind = OpKind.READ if draw.chance(MILLION // 5) else OpKind.PROPOSE
-    return Op(draw.below(chaos_ns), kind, draw.between(1, nodes), draw.choice((1, 1, 1, 4)))
+def _op(draw: Stream, nodes: int, chaos_ns: int, reads_ppm: int) -> Op:
+    kind = OpKind.READ if draw.chance(reads_ppm) else OpKind.PROPOSE
+    node = 0 if draw.chance(MILLION // 2) else draw.between(1, nodes)
+    return Op(draw.below(chaos_ns), kind, node, draw.choice((1, 1, 1, 4)))

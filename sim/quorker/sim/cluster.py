@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 CALM_NETWORK: Final = NetworkKnobs(latency="uniform", median_ns=300 * US)
 CALM_DISK: Final = DiskKnobs(latency="uniform", median_ns=100 * US)
 
+# The core never raises, whatever it is fed: any of these is a bug, of the core or of the simulator.
+BUGS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -156,6 +167,9 @@ def run_case(case: Case, sink: Callable[[str], None] | None = None) -> Report:
             cluster.run()
         except Violation as found:
             violation = found
+        except BUGS as error:
+            violation = Violation("exception", f"{type(error).__name__}: {error}")
+            violation.__cause__ = error
     world = cluster.world
     trace.record(world.kernel.now, What.PHASE, world.oracles.commit_index, world.oracles.states[-1])
     return Report(

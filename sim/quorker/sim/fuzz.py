@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Sequence
 
@@ -79,6 +80,8 @@ def _tell(report: Report, profile: str) -> int:
     if report.violation is None:
         return EXIT_OK
     print(f"seed {report.case.seed} breaks {report.violation}")
+    if report.violation.__cause__ is not None:
+        traceback.print_exception(report.violation.__cause__, file=sys.stdout)
     print(f"  {replay_command(report.case.seed, profile)}")
     return EXIT_REFUSED
 

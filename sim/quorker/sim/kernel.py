@@ -29,21 +29,19 @@ class Call:
         self.payload: Any = payload
 
 
-class Kernel:
+class Kernel(simpy.Environment):
     """True time and what is still to happen. Two events of one instant run in the order of `rank`, then of arrival."""
 
-    __slots__ = ("_schedule", "env", "step")
+    _now: int  # simpy allows floats; only integers are ever scheduled here
 
     def __init__(self) -> None:
-        self.env = simpy.Environment(0)
-        self._schedule = self.env.schedule
-        self.step = self.env.step
+        super().__init__(0)
 
     @property
     def now(self) -> int:
-        return self.env.now  # type: ignore[return-value]  # simpy allows floats; only integers are ever scheduled
+        return self._now
 
     def after(
         self, delay_ns: int, function: Callable[[Call], None], payload: object = None, rank: int = 1
     ) -> None:
-        self._schedule(cast("Event", Call(function, payload)), cast("EventPriority", rank), delay_ns)
+        self.schedule(cast("Event", Call(function, payload)), cast("EventPriority", rank), delay_ns)

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from quorker.core.raft import invariants
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.config import RaftConfig
 from quorker.core.raft.core import Raft
@@ -30,19 +31,18 @@ from quorker.core.raft.effects import (
     Send,
     Truncated,
 )
-from quorker.core.raft.messages import InstallSnapshot, NodeId, SnapshotMeta
+from quorker.core.raft.messages import InstallSnapshot, NodeId, SnapshotMeta, VoteResponse
 from quorker.sim.case import Point, RaftKnobs
 from quorker.sim.checks import Violation, next_state
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.kernel import MS, Call
 from quorker.sim.naming import name_of
-from quorker.sim.randomness import key
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
 ROLE_CODES: Final = {role: code for code, role in enumerate(Role)}
-NO_TIMER: Final = -1
+NO_TIMER: Final = 1 << 62  # later than any deadline
 
 
 class Node:
@@ -68,10 +68,13 @@ class Node:
         self._received: dict[
             SnapshotMeta, int
         ] = {}  # snapshots whose bytes arrived and are not installed yet
+        self._loadable: dict[SnapshotMeta, int] = {}  # snapshots that are on disk and not in the machine yet
         self._saving = False
-        self._disk_waits = False  # the core was told that a write is under way
         self._core_now_ms = 0
-        self._timer_ns = NO_TIMER
+        self._view: invariants.MemberView | None = None
+        self._timer_ms = NO_TIMER
+        self._timers = 0  # set so far: only the last of them counts
+        self._armed = world.traps.armed
         self._perform = self._performers()
         disk.on_durable, disk.on_flushed, disk.on_failed = self._durable, self._flushed, self._fsync_failed
 
@@ -83,7 +86,7 @@ class Node:
         self._core_now_ms = self.clock.monotonic_ms(now)
         durable = self.disk.durable
         self.state, self.applied_index = durable.state, durable.snapshot.index
-        self.raft = Raft(self._config(), durable.recovered(), self._core_now_ms)
+        self.raft = Raft(self.raft_config(), durable.recovered(), self._core_now_ms)
         self.world.oracles.on_started(self.id, self.raft, self.applied_index)
         self.world.trace.record(now, What.STARTED, self.id, self.raft.term, self.raft.last_index)
         if self.world.trace.sink:
@@ -94,13 +97,15 @@ class Node:
         """The process is gone, with all its memory. A number of nanoseconds later it starts again."""
         if self.raft is None:
             return
-        self.raft = None
+        self.raft = self._view = None
         self.incarnation += 1
-        self.paused = self._applying = self._saving = self._disk_waits = False
-        self._timer_ns = NO_TIMER
+        self.paused = self._applying = self._saving = False
+        self._timer_ms = NO_TIMER
+        self._timers += 1
         self._inbox.clear()
         self._applies.clear()
         self._received.clear()
+        self._loadable.clear()
         self.reads.clear()
         survived = self.disk.crash()
         self.world.trace.record(self.world.kernel.now, What.CRASHED, self.id, survived)
@@ -128,13 +133,14 @@ class Node:
         if self.raft is not None:
             self._tick(self.raft)
 
-    def _config(self) -> RaftConfig:
+    def raft_config(self) -> RaftConfig:
         knobs: RaftKnobs = self.world.case.raft
         return RaftConfig(
             node_id=self.id,
             election_timeout=knobs.election_ms,
             heartbeat_interval=knobs.heartbeat_ms,
-            seed=key(self.world.case.seed, "election", self.id, self.incarnation) >> 1,
+            seed=self.world.case.seed,
+            incarnation=self.incarnation,
             pre_vote=knobs.pre_vote,
             check_quorum=knobs.check_quorum,
             max_append_bytes=knobs.max_append_bytes,
@@ -205,9 +211,9 @@ class Node:
             self.raft.observe_time(now_ms)
 
     def _timer(self, call: Call) -> None:
-        if call.payload != self._timer_ns:
+        if call.payload != self._timers:
             return
-        self._timer_ns = NO_TIMER
+        self._timer_ms = NO_TIMER
         if self.paused:
             return  # `resume` looks at the clock
         raft = self.raft
@@ -216,27 +222,21 @@ class Node:
 
     def _tick(self, raft: Raft) -> None:
         self._observe()
-        self._report_disk(raft)
+        oldest = self.disk.oldest_issued_ms
+        if oldest is not None:
+            raft.disk_latency(self._core_now_ms - oldest)
         raft.tick(self._core_now_ms)
         self.settle()
-
-    def _report_disk(self, raft: Raft) -> None:
-        """How old the oldest write under way is; once more when there is none any longer."""
-        oldest = self.disk.oldest_issued_ms
-        if oldest is not None or self._disk_waits:
-            self._disk_waits = oldest is not None
-            raft.disk_latency(0 if oldest is None else self._core_now_ms - oldest)
 
     def _arm(self, raft: Raft) -> None:
         """One timer at a time stands in the event queue; a later deadline waits until that one has fired."""
         deadline = raft.next_deadline()
-        if deadline is None:
+        if deadline is None or deadline >= self._timer_ms:
             return
+        self._timer_ms = deadline
+        self._timers += 1
         now = self.world.kernel.now
-        due_ns = max(self.clock.true_ns(deadline), now)
-        if self._timer_ns == NO_TIMER or due_ns < self._timer_ns:
-            self._timer_ns = due_ns
-            self.world.kernel.after(due_ns - now, self._timer, due_ns)
+        self.world.kernel.after(max(self.clock.true_ns(deadline) - now, 0), self._timer, self._timers)
 
     # ------------------------------------------------------------------ effects
 
@@ -245,22 +245,33 @@ class Node:
         raft = self.raft
         assert raft is not None
         after_step, perform = self.world.oracles.after_step, self._perform
-        while True:
+        again = True
+        while again:
             after_step(self.id, raft, raft.role is Role.LEADER)
-            effects = raft.drain()
-            for effect in effects:
+            if self.world.case.thorough:
+                self._look_inside(raft)
+            for effect in raft.drain():
                 perform[type(effect)](effect)
                 if self.raft is not raft:
                     return
-            if not effects and not self._apply_some():
-                break
+            again = bool(self._applies) and self._apply_some()  # nothing else is an input to the core
             if self.raft is not raft:
                 return
         self._arm(raft)
 
+    def _look_inside(self, raft: Raft) -> None:
+        """The core's own invariants, of this state and of this one after the last."""
+        now = invariants.view(raft)
+        broken = invariants.check_state(raft)
+        if self._view is not None:
+            broken += invariants.check_step(self._view, now)
+        self._view = now
+        if broken:
+            raise Violation("invariant", f"n{self.id}: {'; '.join(broken)}")
+
     def _reaches(self, point: Point) -> bool:
         """Count a visit to a point of this driver; True if the node crashed there."""
-        if point not in self.world.traps.armed:
+        if point not in self._armed:
             return False
         trap = self.world.traps.reach(point)
         if trap is None:
@@ -276,20 +287,20 @@ class Node:
 
     def _release(self, effect: Send) -> None:
         """Send what has been judged, unless the node dies at it."""
-        if self._reaches(Point.BEFORE_SEND):
-            return
-        self._transmit(effect)
-        self._reaches(Point.AFTER_SEND)
+        if not self._armed:
+            self._transmit(effect)
+        elif not self._reaches(Point.BEFORE_SEND):
+            self._transmit(effect)
+            message = effect.message
+            voted = type(message) is VoteResponse and message.granted and not message.pre_vote
+            self._reaches(Point.VOTED if voted else Point.AFTER_SEND)
 
     def _transmit(self, effect: Send) -> None:
         message, world = effect.message, self.world
         state: int | None = None
         delay_ns = 0
         if type(message) is InstallSnapshot:
-            if self.disk.durable.snapshot != message.snapshot or effect.to not in _named(message.snapshot):
-                self._later(
-                    0, self.save_snapshot
-                )  # the receiver would refuse a snapshot that does not name it
+            if self.disk.durable.snapshot != message.snapshot:
                 self._later(MS, lambda raft: raft.snapshot_status(effect.to, False))
                 return
             state, delay_ns = self.disk.durable.state, self.disk.latency_ns()
@@ -327,6 +338,8 @@ class Node:
         """Judge at this very moment what the record allows to be said; say it when the process runs."""
         oracles = self.world.oracles
         oracles.on_durable(self.id, problem)
+        if record.snapshot is not None:
+            self._loadable[record.snapshot] = self.disk.durable.state
         for send in record.then:
             oracles.on_send(self.id, send.message)
         if self.paused:
@@ -353,8 +366,6 @@ class Node:
         self._observe()
         assert self.raft is not None
         self.raft.persisted(seq)
-        if self._disk_waits:
-            self._report_disk(self.raft)
         self.settle()
 
     def _fsync_failed(self, record: Persist) -> None:
@@ -450,7 +461,7 @@ class Node:
     def _install(self, snapshot: SnapshotMeta) -> None:
         self.world.oracles.on_install(self.id, snapshot)
         self.world.note("snapshot installed")
-        self.state, self.applied_index = self.disk.durable.state, snapshot.index
+        self.state, self.applied_index = self._loadable.pop(snapshot), snapshot.index
         self.world.oracles.on_state(self.id, self.applied_index, self.state)
 
     def _snapshot_if_due(self, raft: Raft) -> None:
@@ -481,11 +492,6 @@ class Node:
         self.world.note("snapshot saved")
         keep = self.world.case.machine.keep_entries
         self.ask(lambda raft: raft.snapshot_made(meta, max(raft.first_index, meta.index + 1 - keep)))
-
-
-def _named(snapshot: SnapshotMeta) -> tuple[NodeId, ...]:
-    conf_state = snapshot.conf_state
-    return conf_state.voters + conf_state.learners + conf_state.voters_outgoing + conf_state.learners_next
 
 
 def _ignore(*_: object) -> None:

@@ -66,7 +66,9 @@ class Workload:
 
     def _perform(self, call: Call) -> None:
         op: Op = call.payload
-        node = self._nodes[op.node]
+        node = self._nodes[op.node] if op.node else self.leader()
+        if node is None:
+            return
         if op.kind is OpKind.PROPOSE:
             self.propose(node, op.amount)
         elif op.kind is OpKind.READ:

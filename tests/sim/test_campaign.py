@@ -1,0 +1,30 @@
+"""The core under every fault that the simulator knows, on as many seeds as fit a test run. `make fuzz` runs more."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from quorker.sim import fuzz
+from quorker.sim.case import CHURN, LONG, SHORT, FaultKind, Profile, expand
+from quorker.sim.cluster import run_case
+
+
+@pytest.mark.parametrize(
+    ("profile", "seeds"), [(SHORT, 150), (CHURN, 50), (LONG, 2)], ids=lambda each: str(each)[:20]
+)
+def test_no_seed_breaks_a_promise(profile: Profile, seeds: int) -> None:
+    for seed in range(seeds):
+        report = run_case(expand(seed, profile))
+        assert report.violation is None, fuzz.replay_command(seed, profile.name)
+
+
+def test_a_campaign_sees_what_it_should() -> None:
+    """Faults of every kind strike, and what they are for happens: else a clean campaign proves little."""
+    seen: Counter[str] = Counter()
+    for seed in range(1000, 1120):
+        seen.update(run_case(expand(seed)).sometimes.keys())
+    wanted = {f"fault {kind}" for kind in FaultKind}
+    wanted |= {"truncated", "truncated several", "snapshot saved", "snapshot installed", "fsync failed"}
+    assert wanted <= set(seen)

@@ -20,7 +20,7 @@ from quorker.sim.pair import ELECTION_TIMEOUT, Cluster
 
 NEWCOMER: Final[NodeId] = 9
 QUEUE_MAX: Final = 300
-HEALING_TICKS: Final = 150
+HEALING_TICKS: Final = 151
 ROUNDS_PER_TICK: Final = 6
 LAST_WORD: Final = b"the end"
 
@@ -209,7 +209,14 @@ class Shake:
                 self._round(self.nodes)
             if tick % ELECTION_TIMEOUT == 0:
                 self._give_up_snapshots()
+                if self._is_calm():
+                    break
         self._demand_progress()
+
+    def _is_calm(self) -> bool:
+        """Whether one member leads, with everything committed and nothing on its way."""
+        leaders = [self.cluster[node_id] for node_id in self.cluster.leaders()]
+        return len(leaders) == 1 and leaders[0].commit_index == leaders[0].last_index
 
     def _give_up_snapshots(self) -> None:
         """The driver notices that an offered snapshot never arrived."""

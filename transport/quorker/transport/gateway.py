@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from quorker.core.errors import NotApplied, OperationError, Rejected
+from quorker.core.errors import InvalidInput, NotApplied, OperationError, Rejected
 from quorker.core.jobs.new_job import JobGrant, grant_to_wire
 from quorker.core.jobs.outcome import Notice
 from quorker.core.raft.effects import DropReason
@@ -98,6 +98,8 @@ class ClientHost:
                 self._link.send(await work())
         except Rejected as error:
             self._link.send(Failed(number, Failure.REJECTED, error.reason, error.detail, 0, 0))
+        except InvalidInput as error:
+            self._link.send(Failed(number, Failure.REJECTED, "invalid_input", str(error), 0, 0))
         except NotApplied as error:
             self._link.send(
                 Failed(

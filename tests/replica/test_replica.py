@@ -1,0 +1,181 @@
+"""The replica: group commit, log time across leaders, forwarding, refusals, maintenance, snapshots."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # no stubs are published
+import pytest
+
+from quorker.core.errors import NotApplied, Unknown
+from quorker.core.jobs.commands import EnqueueJobs, IncrementCounter, NewJob
+from quorker.core.raft.effects import DropReason, ReadReady, Role
+from quorker.core.replica import LogClock
+
+
+def counter(key: str = "c") -> IncrementCounter:
+    return IncrementCounter(key, 1)
+
+
+def value_of(cluster: Any, node: int, key: str = "c") -> Any:
+    return cluster.replicas[node].store.query("counter", {"key": key})
+
+
+def stamps(cluster: Any, node: int) -> list[tuple[int, int]]:
+    raft = cluster.replicas[node].raft
+    entries = raft.log.entries(raft.first_index, raft.last_index + 1)
+    return [tuple(msgpack.unpackb(entry.data)[:2]) for entry in entries if entry.data]
+
+
+@pytest.mark.parametrize("node", [1, 2, 3])
+def test_a_command_submitted_anywhere_is_applied_everywhere(cluster: Any, node: int) -> None:
+    result = cluster.submit(node, counter())
+    assert result.known
+    assert result.error is None
+    assert [value_of(cluster, each) for each in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_commands_that_wait_share_one_entry(cluster: Any) -> None:
+    session = cluster.sessions[2]
+    before = cluster.replicas[1].raft.last_index
+    for _ in range(100):
+        session.submit(counter(), cluster.now_ms, 10**9, None)
+    cluster.settle()
+    assert value_of(cluster, 1) == 100
+    assert cluster.replicas[1].raft.last_index == before + 1
+
+
+def test_groups_that_arrive_during_a_round_go_into_the_next_one(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    before = leader.raft.last_index
+    for _ in range(5):
+        for node in (1, 2, 3):
+            cluster.sessions[node].submit(counter(), cluster.now_ms, 10**9, None)
+            leader.submit(cluster.sessions[node].take_group(), node)
+        leader.drain()  # proposes what fits into the rounds in flight; nothing is acknowledged yet
+    rounds = leader.config.rounds_in_flight_max
+    assert leader.raft.last_index == before + rounds
+
+
+def test_log_time_never_decreases_and_ignores_wall_clock_jumps(cluster: Any) -> None:
+    for node, jump in ((1, 3_600_000), (1, -7_200_000), (2, -3_600_000)):
+        cluster.wall_ms[node] += jump
+        cluster.advance(300)
+        cluster.submit(node, counter())
+    cluster.elect(2)
+    cluster.submit(1, counter())
+    cluster.advance(500)
+    cluster.submit(3, counter())
+    found = stamps(cluster, 2)
+    assert found == sorted(found)
+    lts = [lt for lt, _ in found]
+    assert lts[-1] - lts[0] <= cluster.now_ms
+
+
+def test_log_time_does_not_run_while_nobody_leads(cluster: Any) -> None:
+    cluster.submit(1, counter())
+    before = cluster.replicas[1].store.lt
+    cluster.cut = {1, 2, 3}
+    cluster.advance(60_000, step=500)
+    cluster.cut = set()
+    cluster.advance(5_000)
+    cluster.submit(2, counter())
+    assert cluster.replicas[2].store.lt - before <= 6_000
+
+
+def test_a_new_leader_continues_from_the_largest_time_in_its_log_even_uncommitted() -> None:
+    clock = LogClock()
+    clock.take_over(5_000, 70, now_ms=100)
+    assert clock.stamp(100, 60) == (5_000, 70)
+    assert clock.stamp(350, 90) == (5_250, 90)
+    assert clock.stamp(340, 10) == (5_240, 90)  # the driver's clock is monotonic; wall time is clamped
+
+
+def test_a_repeated_group_applies_once(cluster: Any) -> None:
+    session = cluster.sessions[2]
+    session.submit(counter(), cluster.now_ms, 10**9, None)
+    group = session.take_group()
+    for _ in range(3):
+        cluster.replicas[1].submit(group, 2)
+    cluster.settle()
+    assert value_of(cluster, 3) == 1
+
+
+def test_a_follower_without_a_leader_refuses_and_the_session_tries_again(cluster: Any) -> None:
+    cluster.cut = {1}
+    cluster.advance(4 * 1000)
+    assert cluster.replicas[1].raft.role is not Role.LEADER
+    result = cluster.submit(1, counter())
+    assert not result.known
+    assert cluster.refused
+    assert cluster.refused[-1].reason is DropReason.NO_LEADER
+    cluster.cut = set()
+    cluster.advance(5_000)
+    assert result.known
+    assert result.error is None
+    assert value_of(cluster, 1) == 1
+
+
+def test_past_its_deadline_a_command_that_was_never_sent_is_not_applied(cluster: Any) -> None:
+    cluster.sessions[1].open(cluster.now_ms, nonce=77)  # opening: nothing else leaves before it is open
+    cluster.cut = {1}
+    cluster.advance(3_000)
+    result = cluster.submit(1, counter(), patience_ms=100)
+    cluster.advance(200)
+    assert isinstance(result.error, NotApplied)
+
+
+def test_past_its_deadline_a_command_that_was_sent_is_unknown(cluster: Any) -> None:
+    cluster.cut = {3}
+    result = cluster.submit(3, counter(), patience_ms=100)
+    cluster.advance(200)
+    assert isinstance(result.error, Unknown)
+
+
+def test_a_leader_over_its_limits_says_busy_before_anything_is_appended(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    cluster.cut = {2, 3}
+    last = leader.raft.last_index
+    session = cluster.sessions[1]
+    for _ in range(40):
+        session.submit(EnqueueJobs((NewJob("t", b"x" * 250_000),) * 3), cluster.now_ms, 10**9, None)
+    cluster.settle()
+    assert {refused.reason for refused in cluster.refused} == {DropReason.TOO_MUCH_UNCOMMITTED}
+    assert leader.raft.last_index <= last + leader.config.rounds_in_flight_max
+
+
+def test_what_is_due_is_proposed_by_the_leader_once(cluster: Any) -> None:
+    cluster.submit(2, EnqueueJobs((NewJob("t", queue="q", delay_ms=500),)))
+    states = [next(iter(cluster.replicas[node].store.jobs.values())).state for node in (1, 2, 3)]
+    assert states == ["Scheduled"] * 3
+    entries = cluster.replicas[1].raft.last_index
+    cluster.advance(600)
+    states = [next(iter(cluster.replicas[node].store.jobs.values())).state for node in (1, 2, 3)]
+    assert states == ["Enqueued"] * 3
+    assert cluster.replicas[1].raft.last_index == entries + 1
+
+
+def test_an_idle_cluster_writes_nothing_but_keep_alives(cluster: Any) -> None:
+    before = cluster.replicas[1].raft.last_index
+    cluster.advance(10_000)
+    renewals = 3 * (10_000 // (cluster.sessions[1].config.ttl_ms // 3) + 1)
+    assert cluster.replicas[1].raft.last_index - before <= renewals
+
+
+def test_a_linearizable_read_waits_for_what_was_acknowledged(cluster: Any) -> None:
+    cluster.submit(1, counter())
+    cluster.replicas[3].read(9)
+    cluster.settle()
+    (ready,) = cluster.reads
+    assert isinstance(ready, ReadReady)
+    assert ready.context == 9
+    assert cluster.replicas[3].store_index >= ready.index >= cluster.replicas[1].store.applied_index
+
+
+def test_a_session_survives_a_change_of_leader(cluster: Any) -> None:
+    session_id = cluster.sessions[3].session_id
+    cluster.submit(3, counter())
+    cluster.elect(2)
+    assert cluster.submit(3, counter()).error is None
+    assert cluster.sessions[3].session_id == session_id
+    assert value_of(cluster, 2) == 2

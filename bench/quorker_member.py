@@ -17,6 +17,7 @@ import trio
 from quorker.app import App
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 from quorker.transport.connection import Connection
+from quorker.transport.memory_pauses import calm_collector
 
 PAYLOAD = b"x" * 200
 WORKER_SLOTS = 128
@@ -132,6 +133,7 @@ async def main() -> None:
         workers=WORKER_SLOTS,
         queues=[own_queue],
     ) as attached:
+        calm_collector()  # as `quorker node` does
         connection = attached.connection
         async for command in lines():
             cpu = process.cpu_times()

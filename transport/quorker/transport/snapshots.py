@@ -23,6 +23,7 @@ from quorker.core.wire.snapshot_store import SnapshotWriter
 from quorker.core.wire.storage import LogStorage
 from quorker.core.wire.storage_errors import DiskFull
 from quorker.transport.clock import monotonic_ms
+from quorker.transport.memory_pauses import freeze_store
 
 SLICE_MS: Final = 2  # of work between two turns of the other tasks
 WINDOW_BYTES: Final = 2 << 20  # sent and not yet confirmed by the receiver
@@ -103,6 +104,7 @@ class SnapshotMover:
         if saved:
             keep_from = self._replica.snapshot_saved(effect.meta)
             self._disk.compact(keep_from)
+            freeze_store()
         else:
             self._replica.snapshot_failed()
         self._wake()
@@ -129,6 +131,7 @@ class SnapshotMover:
                 raise
             return  # a newer snapshot took its place, which is being loaded by another call
         self._replica.snapshot_loaded(meta, store)
+        freeze_store()
         self._on_state_replaced()
         self._wake()
 

@@ -1,0 +1,244 @@
+"""Commands: numbers that never change, a wire form that comes back as it went, and bounds at every door."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]  # no stubs are published
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quorker.core.jobs import bounds, commands
+from quorker.core.jobs.commands import (
+    AcquireLock,
+    AddToSet,
+    BadCommand,
+    Batch,
+    Command,
+    CompleteJob,
+    CreateJob,
+    EnqueueJobs,
+    FailJob,
+    JobGrant,
+    JobInState,
+    NewJob,
+    OpenSession,
+    RetryPolicy,
+    SetHolds,
+    SetRangeInHash,
+    decode,
+    encode,
+    grant_from_wire,
+    grant_to_wire,
+)
+
+_codec: Any = msgpack
+
+CONTRACT = [
+    "CreateJob",
+    "SetJobParameter",
+    "SetJobState",
+    "AddJobState",
+    "ExpireJob",
+    "PersistJob",
+    "AddToQueue",
+    "FetchNext",
+    "AckFetched",
+    "RequeueFetched",
+    "RenewFetched",
+    "IncrementCounter",
+    "AddToSet",
+    "AddRangeToSet",
+    "RemoveFromSet",
+    "RemoveSet",
+    "ExpireSet",
+    "PersistSet",
+    "InsertToList",
+    "RemoveFromList",
+    "TrimList",
+    "ExpireList",
+    "PersistList",
+    "SetRangeInHash",
+    "RemoveHash",
+    "ExpireHash",
+    "PersistHash",
+    "AnnounceServer",
+    "RemoveServer",
+    "Heartbeat",
+    "RemoveTimedOutServers",
+    "TryLock",
+    "Unlock",
+    "Maintain",
+]
+COMPOUND = [
+    "OpenSession",
+    "CloseSession",
+    "KeepAlive",
+    "ExpireSessions",
+    "Subscribe",
+    "FetchJobs",
+    "EnqueueJobs",
+    "CompleteJob",
+    "FailJob",
+    "ReleaseJob",
+    "DeleteJob",
+    "RequeueJob",
+    "RescheduleJob",
+    "AcquireLock",
+    "ReleaseLock",
+    "ReleaseDue",
+    "ExpireRecords",
+    "Batch",
+    "SetQueuePaused",
+    "SetLimits",
+]
+
+SAMPLES: tuple[Command, ...] = (
+    EnqueueJobs((NewJob("a"),)),
+    EnqueueJobs(
+        (
+            NewJob("a.b:c-d_E", b"\x00", "low", -5, 10, RetryPolicy(3, (1, 2)), 5, 7, "k", 9, "#0", "any"),
+            NewJob("a", headers=(("x", "y"),), tags=("t", "u"), retention_ms=1),
+        )
+    ),
+    CompleteJob("0000000000001", 5, b"r"),
+    FailJob("job", 5, "ValueError", "m", "t", True),
+    AcquireLock("r"),
+    AcquireLock("r", 5, True),
+    Batch((JobInState("j", ("", "Enqueued")), SetHolds("k", "v", False)), (AddToSet("k", "v", 1.5),)),
+    SetRangeInHash("k", (("f", None), ("", "v"))),
+    OpenSession("n", 1000),
+)
+
+
+def test_numbers_are_those_of_the_contract_and_compound_ones_from_64() -> None:
+    assert [getattr(commands, name).OP for name in CONTRACT] == list(range(1, 35))
+    assert [getattr(commands, name).OP for name in COMPOUND] == list(range(64, 84))
+    assert {each.__name__ for each in commands.COMMAND_TYPES} == {*CONTRACT, *COMPOUND}
+
+
+@pytest.mark.parametrize("command", SAMPLES, ids=lambda command: type(command).__name__)
+def test_a_command_comes_back_as_it_went(command: Command) -> None:
+    packed = _codec.packb(encode(command))
+    assert decode(_codec.unpackb(packed)) == command
+    assert decode(_codec.unpackb(packed, use_list=False)) == command
+    assert _codec.packb(encode(decode(_codec.unpackb(packed)))) == packed
+
+
+def test_trailing_defaults_are_left_out_and_may_be_given() -> None:
+    assert encode(EnqueueJobs((NewJob("a"),))) == [70, [["a"]]]
+    assert decode([70, [["a", b"", "default", 0]]]) == EnqueueJobs((NewJob("a"),))
+    assert encode(AcquireLock("r", 0, True)) == [77, "r", 0, True]
+
+
+MALFORMED: list[Any] = [
+    None, 5, "x", b"", [], {}, [None], ["1"], [True], [1.0], [0], [35], [63], [84], [95], [2**70], [[1]],
+    [66, 1], [70], [70, []], [70, [["a"]] * 1001], [70, ["a"]], [70, [[]]], [70, [["a"] * 16]],
+    [71, "j"], [71, "j", -1], [71, "j", 2**63], [71, "j", True], [71, "j", 1.0], [71, "j", 1, "text"],
+    [71, "", 1], [71, "j" * 65, 1], [71, "a b", 1], [71, "é" * 13, 1],
+    [81, [], [[34, 5]]], [81, [], [[70, [["a"]]]]], [81, [], [[81, [], []]]], [81, [[7, "k"]], []],
+    [64, "n", 999], [64, "n", 24 * 3600 * 1000 + 1], [64, "", 1000], [64, "n", 1000, 1],
+    [68, ["Q"], 1], [68, ["q"], 1025], [68, ["q"] * 65, 1], [69, [], 1], [69, ["q"], 0], [69, ["q"], 1001],
+    [13, "k", "v", math.nan], [13, "k", "v", "1"], [13, "", "v"], [13, "k", None], [13, "k", "\ud800"],
+    [13, "k" * 513, "v"], [12, "k", 2**63], [12, "k", 1, -1], [12, "k", 1, 2**40 + 1],
+    [24, "k", [["f"]]], [24, "k", [["f", 1]]], [24, "k", {"f": "v"}], [3, "j", "", "", []],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wire", MALFORMED)
+def test_what_is_malformed_or_out_of_bounds_is_refused(wire: object) -> None:
+    with pytest.raises(BadCommand) as caught:
+        decode(wire)
+    assert caught.value.reason
+
+
+JOBS: list[Any] = [
+    (["a" * 200], True),
+    (["a" * 201], False),
+    (["tasks.send-mail:v2_X"], True),
+    (["a b"], False),
+    (["a\n"], False),
+    (["<script>"], False),
+    (["a", b"x" * 262144], True),
+    (["a", b"x" * 262145], False),
+    (["a", b"", "q" * 64], True),
+    (["a", b"", "q" * 65], False),
+    (["a", b"", "Q"], False),
+    (["a", b"", "q", 100], True),
+    (["a", b"", "q", 101], False),
+    (["a", b"", "q", 0, 2**40], True),
+    (["a", b"", "q", 0, 2**40 + 1], False),
+    (["a", b"", "q", 0, 0, [1001]], False),
+    (["a", b"", "q", 0, 0, [1, [1] * 257]], False),
+    (["a", b"", "q", 0, 0, [1, [], 0, 0, "explode"]], False),
+    (["a", b"", "q", 0, 0, None, 0, 2**52 + 1], False),
+    (["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "never"], False),
+    (["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "any", [["h", "v"]] * 33], False),
+    (["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "any", [], ["t"] * 17], False),
+]
+
+
+@pytest.mark.parametrize(("job", "fits"), JOBS)
+def test_bounds_of_a_job(job: list[Any], fits: bool) -> None:
+    wire = [70, [job]]
+    if fits:
+        assert encode(decode(wire)) == wire
+        return
+    with pytest.raises(BadCommand):
+        decode(wire)
+
+
+def test_bounds_of_reports() -> None:
+    decode([71, "j", 1, b"x" * bounds.RESULT_BYTES_MAX])
+    decode([72, "j", 1, "t" * 200, "m" * 4096, "s" * 16384])
+    for wire in (
+        [71, "j", 1, b"x" * (bounds.RESULT_BYTES_MAX + 1)],
+        [72, "j", 1, "t" * 201, "", ""],
+        [72, "j", 1, "", "m" * 4097, ""],
+        [72, "j", 1, "", "", "s" * 16385],
+    ):
+        with pytest.raises(BadCommand):
+            decode(wire)
+
+
+def test_a_score_of_minus_zero_is_zero() -> None:
+    command = decode([13, "k", "v", -0.0])
+    assert isinstance(command, AddToSet)
+    assert math.copysign(1, command.score) == 1
+
+
+def test_a_score_may_be_whole_or_infinite() -> None:
+    for score in (5, -(2**53), math.inf, -math.inf):
+        command = decode([13, "k", "v", score])
+        assert isinstance(command, AddToSet)
+        assert command.score == score
+        assert type(command.score) is float
+
+
+def test_a_created_job_may_bring_its_id() -> None:
+    assert decode([1, "my-job_1", "t", b"", "q", [], 5]) == CreateJob("my-job_1", "t", b"", "q", (), 5)
+    assert decode([1, "", "t", b"", "q", [], 5]) == CreateJob("", "t", b"", "q", (), 5)
+
+
+def test_a_grant_travels() -> None:
+    grant = JobGrant("0000000000001", 65537, "q", "t", b"a", 1, 5, 7, 2, (("h", "v"),))
+    assert grant_from_wire(_codec.unpackb(_codec.packb(grant_to_wire(grant)))) == grant
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=8)
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+@given(st.integers(0, 100), st.lists(values, max_size=8))
+def test_decode_raises_bad_command_and_nothing_else(op: int, fields: list[Any]) -> None:
+    try:
+        command = decode([op, *fields])
+    except BadCommand:
+        return
+    assert decode(encode(command)) == command

@@ -72,6 +72,7 @@ def unpack_flat(data: bytes | memoryview, elements_max: int = ELEMENTS_MAX) -> l
             raw=False,
             ext_hook=_refuse_extension,
             list_hook=only,
+            object_pairs_hook=_refuse_map,
             max_array_len=elements_max,
             max_map_len=0,
             max_ext_len=0,
@@ -136,6 +137,10 @@ class _OneArray:
 
 def _refuse_extension(code: int, data: bytes) -> object:
     raise ValueError(f"extension type {code}")
+
+
+def _refuse_map(pairs: list[tuple[Any, Any]]) -> object:
+    raise ValueError("a map in a flat record")
 
 
 def _check(value: Any, depth_max: int, finite: bool) -> None:

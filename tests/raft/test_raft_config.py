@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -9,8 +10,12 @@ import pytest
 
 from quorker.core import prng
 from quorker.core.errors import ConfigurationError
-from quorker.core.raft.config import RaftConfig
-from quorker.sim.solo import TIMEOUT, member
+from quorker.core.raft import roles
+from quorker.core.raft.config import DurableState, RaftConfig
+from quorker.core.raft.core import Raft
+from quorker.core.raft.effects import Fatal
+from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
+from quorker.sim.solo import TIMEOUT, leader, member, of_kind
 
 
 def test_the_defaults_are_valid() -> None:
@@ -59,3 +64,44 @@ def test_draws_are_even() -> None:
 def test_purposes_have_seeds_of_their_own() -> None:
     seeds = {prng.derive(seed, purpose) for seed in range(30) for purpose in range(30)}
     assert len(seeds) == 900
+
+
+BASE_AT_5 = SnapshotMeta(5, 2, ConfState((1,)))
+
+
+@pytest.mark.parametrize(
+    "durable",
+    [
+        DurableState(HardState(2), BASE_AT_5, (Entry(2, 7),)),  # a gap
+        DurableState(HardState(2), BASE_AT_5, (Entry(1, 6),)),  # a term before the snapshot's
+        DurableState(HardState(2), BASE_AT_5, (Entry(3, 6),)),  # a term that was never entered
+        DurableState(HardState(2), BASE_AT_5, (Entry(2, 6),), applied_index=7),  # a state from the future
+    ],
+)
+def test_a_disk_that_cannot_be_is_fatal(durable: DurableState) -> None:
+    raft = Raft(RaftConfig(1), durable)
+    assert [effect.invariant for effect in of_kind(raft.drain(), Fatal)] == [
+        "the disk holds what was promised"
+    ]
+    raft.campaign()
+    assert raft.drain() == ()
+
+
+def test_a_fresh_member_knows_nothing() -> None:
+    raft = Raft(RaftConfig(1), DurableState())
+    assert (raft.term, raft.last_index, raft.conf_state, raft.next_deadline()) == (0, 0, ConfState(), None)
+
+
+def test_a_bootstrapped_member_may_be_at_term_zero() -> None:
+    raft = Raft(RaftConfig(1), DurableState(HardState(), BASE_AT_5))
+    assert (raft.term, raft.last_index, raft.commit_index) == (0, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(member, roles.become_leader), (leader, roles.become_candidate)]
+)
+def test_roles_change_only_along_the_table(
+    before: Callable[[], Raft], after: Callable[[Raft], object]
+) -> None:
+    with pytest.raises(AssertionError, match="no way"):
+        after(before())

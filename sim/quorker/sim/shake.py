@@ -202,6 +202,7 @@ class Shake:
 
     def _heal_everything(self) -> None:
         self.cluster.heal()
+        calm_term = 0
         for tick in range(HEALING_TICKS):
             for node_id in self.nodes:
                 self.cluster[node_id].tick(self.cluster[node_id].now + 1)
@@ -209,14 +210,16 @@ class Shake:
                 self._round(self.nodes)
             if tick % ELECTION_TIMEOUT == 0:
                 self._give_up_snapshots()
-                if self._is_calm():
+                calm_before, calm_term = calm_term, self._calm_term()
+                if calm_term and calm_term == calm_before:
                     break
         self._demand_progress()
 
-    def _is_calm(self) -> bool:
-        """Whether one member leads, with everything committed and nothing on its way."""
+    def _calm_term(self) -> int:
+        """The term, if one member leads and has committed everything; else 0."""
         leaders = [self.cluster[node_id] for node_id in self.cluster.leaders()]
-        return len(leaders) == 1 and leaders[0].commit_index == leaders[0].last_index
+        is_calm = len(leaders) == 1 and leaders[0].commit_index == leaders[0].last_index
+        return leaders[0].term if is_calm else 0
 
     def _give_up_snapshots(self) -> None:
         """The driver notices that an offered snapshot never arrived."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quorker.core.errors import ConfigurationError
+from quorker.core.raft.log import are_consecutive
 from quorker.core.raft.messages import Entry, HardState, NodeId, SnapshotMeta
 
 DURATION_MAX: Final = 1 << 40
@@ -19,7 +20,9 @@ class RaftConfig:
     """Settings of one member. Durations are in the units of `now`, sizes in bytes of entry data.
 
     `incarnation`: different in each life of this member (the driver counts its starts durably), so that an answer to
-    a former life is not taken for one to this. `join_appends`: appends that become due between two drains leave as one message per peer.
+    a former life is not taken for one to this. `lease_reads`: answer reads without asking a quorum, trusting that
+    everyone's clock runs alike; a leader that was just cut off may then answer with old data for an election timeout.
+    `join_appends`: appends that become due between two drains leave as one message per peer.
     `persist_commit`: write the commit index whenever it moves, not only along with something else.
     `apply_unstable`, `early_vote_requests`: offer committed entries before they are durable here; ask for votes
     before our own is. Both are off because they are unsafe with our drivers; they exist to compare ourselves with
@@ -94,6 +97,16 @@ class DurableState:
     snapshot: SnapshotMeta = NO_SNAPSHOT
     entries: tuple[Entry, ...] = ()
     applied_index: int = 0
+
+    def flaw(self) -> str:
+        """Why no member can have left this behind, so that promises it made may be lost; empty if one can."""
+        base, term = self.snapshot, self.hard_state.term
+        if not are_consecutive(self.entries, base.index, base.term, term):
+            return f"the log does not follow from snapshot {base.index} to term {term}"
+        last = base.index + len(self.entries)
+        if self.applied_index > last:
+            return f"the state machine is at {self.applied_index}, the log ends at {last}"
+        return ""
 
 
 def _require(holds: bool, message: str) -> None:

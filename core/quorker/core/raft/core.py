@@ -62,6 +62,8 @@ class Raft(RaftState):
         if not config.disable_config_validation:
             self.commit_to(membership.proven_commit(self.log))
         self.effects.clear()
+        if flaw := durable.flaw():
+            self.fatal("the disk holds what was promised", flaw)
 
     # What arrives
 

@@ -127,8 +127,8 @@ def _ask_for_votes(raft: RaftState, kind: Campaign) -> None:
     for voter in raft.configuration.voters.ids():
         if voter != raft.node_id:
             say(RequestVote(raft.node_id, voter, term, last, last_term, is_pre_vote, is_transfer))
-    if is_pre_vote:
-        _count_vote(raft, raft.node_id, granted=True)
+    if isinstance(raft.acting_as, PreCandidate):
+        _count_vote(raft, raft.acting_as, raft.node_id, granted=True)
 
 
 def on_own_vote_durable(raft: RaftState) -> None:
@@ -137,14 +137,11 @@ def on_own_vote_durable(raft: RaftState) -> None:
     if not isinstance(candidate, Candidate) or raft.node_id in candidate.votes:
         return
     if (durable.term, durable.voted_for) == (raft.term, raft.node_id):
-        _count_vote(raft, raft.node_id, granted=True)
+        _count_vote(raft, candidate, raft.node_id, granted=True)
 
 
-def _count_vote(raft: RaftState, voter: NodeId, granted: bool) -> None:
+def _count_vote(raft: RaftState, acting: PreCandidate | Candidate, voter: NodeId, granted: bool) -> None:
     """Count a voter once, its first answer, and see whether the election is decided."""
-    acting = raft.acting_as
-    if not isinstance(acting, (PreCandidate, Candidate)):
-        return
     acting.votes.setdefault(voter, granted)
     result = joint_vote_result(raft.configuration.voters, acting.votes)
     if result is VoteResult.LOST:
@@ -239,8 +236,9 @@ def on_request_vote(raft: RaftState, message: RequestVote) -> None:
 
 def on_vote_response(raft: RaftState, message: VoteResponse) -> None:
     """Count an answer to the question we are asking now; one to the other question is stale."""
-    if isinstance(raft.acting_as, PreCandidate if message.pre_vote else Candidate):
-        _count_vote(raft, message.sender, message.granted)
+    acting = raft.acting_as
+    if isinstance(acting, PreCandidate if message.pre_vote else Candidate):
+        _count_vote(raft, acting, message.sender, message.granted)
     if not isinstance(raft.acting_as, Leader):
         _learn_commit(raft, message)
 
@@ -293,12 +291,9 @@ def abdicate(raft: RaftState) -> None:
     """Stop leading because our disk cannot keep up, and ask the best other voter to take over at once."""
     if not isinstance(raft.acting_as, Leader):
         return
-    heirs = [
-        (known.match_index, -peer)
-        for peer, known in sorted(raft.progress.items())
-        if peer != raft.node_id and known.recent_active and peer in raft.configuration.voters.incoming
-    ]
+    voters = raft.configuration.voters.incoming
+    heirs = [peer for peer in raft.peers if peer in voters and raft.progress[peer].recent_active]
     if heirs:
-        _, negated = max(heirs)
-        raft.send(TimeoutNow(raft.node_id, -negated, raft.term))
+        heir = max(heirs, key=lambda peer: raft.progress[peer].match_index)
+        raft.send(TimeoutNow(raft.node_id, heir, raft.term))
     roles.become_follower(raft, raft.term, NOBODY)

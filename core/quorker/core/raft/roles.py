@@ -17,7 +17,12 @@ from quorker.core.raft.progress import InflightWindow, Progress
 if TYPE_CHECKING:
     from quorker.core.raft.state import RaftState
 
-NO_CONTEXT: Final = 0
+TRANSITIONS: Final = {
+    Role.FOLLOWER: (Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE),
+    Role.PRE_CANDIDATE: (Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE),
+    Role.CANDIDATE: (Role.FOLLOWER, Role.PRE_CANDIDATE, Role.CANDIDATE, Role.LEADER),
+    Role.LEADER: (Role.FOLLOWER,),
+}
 
 
 @dataclass(slots=True)
@@ -105,13 +110,11 @@ def become_follower(raft: RaftState, term: int, leader: NodeId) -> None:
 
 def become_pre_candidate(raft: RaftState) -> None:
     """Ask around whether an election could be won. Neither term nor vote changes (§9.6)."""
-    assert type(raft.acting_as) is not Leader, "a leader does not campaign"
     _enter(raft, PreCandidate(), raft.term)
 
 
 def become_candidate(raft: RaftState) -> None:
     """Stand for election in the next term, and vote for ourselves."""
-    assert type(raft.acting_as) is not Leader, "a leader does not campaign"
     _enter(raft, Candidate(), raft.term + 1)
     raft.voted_for = raft.node_id
     raft.timer_base = raft.now
@@ -119,7 +122,6 @@ def become_candidate(raft: RaftState) -> None:
 
 def become_leader(raft: RaftState) -> Leader:
     """Lead the current term: nothing is known of the others' logs, and of ours only what is durable counts."""
-    assert type(raft.acting_as) is not Follower, "only a candidate is elected"
     last = raft.log.last_index
     leader = Leader(raft.node_id, pending_config_index=last, heartbeat_base=raft.now)
     _enter(raft, leader, raft.term)
@@ -158,6 +160,7 @@ def randomize_election_timeout(raft: RaftState) -> None:
 
 def _enter(raft: RaftState, acting_as: RoleRecord, term: int) -> None:
     left, left_term = raft.acting_as, raft.term
+    assert acting_as.role in TRANSITIONS[left.role], f"from {left.role} there is no way to {acting_as.role}"
     if term != left_term:
         raft.term = term
         raft.voted_for = NOBODY

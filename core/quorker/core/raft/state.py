@@ -33,8 +33,8 @@ class RaftState:
 
     `applying_index`: the last index offered to the state machine. `config_index`: the last entry whose
     configuration change has taken effect. `installing`: a snapshot on its way into the state machine.
-    `silent_until`: before that no vote is given. `timer_base`: when the election timer, or a leader's quorum check, last started. `disk_failure` and `broken`
-    say why this member takes no more part; empty while it does.
+    `silent_until`: before that no vote is given. `timer_base`: when the election timer, or a leader's quorum check,
+    last started. `disk_failure` and `broken` say why this member takes no more part; empty while it does.
     """
 
     __slots__ = (
@@ -144,7 +144,7 @@ class RaftState:
 
     @property
     def last_leader_contact(self) -> int:
-        """When this member last heard from the leader of its term, in units of `now`; a leader hears itself."""
+        """When this member last heard from a leader, in units of `now`: its start if never, now if it leads."""
         return self.now if self.leader == self.node_id else self.leader_contact
 
     @property

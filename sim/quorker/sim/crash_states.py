@@ -47,9 +47,13 @@ class ForgetfulFile:
             self.sizes.append(size)
 
     def sync(self) -> None:
-        self.durable = bytes(self.content)
+        self.durable = self.after_crash(count - 1 for count in self.choices())
         self.sectors.clear()
         self.sizes.clear()
+
+    def lose(self) -> None:
+        """A failed fsync as Linux does it: what was written is still read, but counts as clean and is never written."""
+        self.sectors.clear()
 
     def choices(self) -> list[int]:
         """How many versions each unsynced sector has, then the size; 0 is the durable one."""
@@ -106,6 +110,7 @@ class ForgetfulFileSystem:
         self.before: Callable[[str, str], None] = _ignore
         self.after_change: Callable[[], None] = _nothing
         self.capacity = capacity
+        self.loses_at_sync = ""  # the file whose fdatasync fails
         self._names: Names = {
             path: None if content is None else ForgetfulFile(content)
             for path, content in (image or {}).items()
@@ -169,6 +174,9 @@ class ForgetfulFileSystem:
     def fdatasync(self, handle: int) -> None:
         path, file = self._handles[handle]
         self.before("fdatasync", path)
+        if path == self.loses_at_sync:
+            file.lose()
+            raise OSError(f"fdatasync of {path} failed")
         file.sync()
         self.after_change()
 

@@ -483,11 +483,9 @@ def test_one_changed_byte_anywhere_opens_nothing(data: st.DataObject) -> None:
 
 def test_the_corpus_opens_nothing() -> None:
     valid = [RECORDED[name] for name in ("hello", "proof", "challenge", "welcome")]
-    corpus = WireCorpus(2, valid)
-    for kind, payload in valid:
-        for stream in corpus.streams(50):
-            for machine in (accepting(SECRET, nonce=b"n" * 32), Dialler(HELLO_OF_ONE, (SECRET,))):
-                with suppress(ProtocolError):
-                    machine.receive(kind, stream)
-                    machine.receive(kind, payload)
-                assert machine.established is None
+    for (kind, payload), stream in product(valid, WireCorpus(2, valid).streams(50)):
+        for machine in (accepting(SECRET, nonce=b"n" * 32), Dialler(HELLO_OF_ONE, (SECRET,))):
+            with suppress(ProtocolError):
+                machine.receive(kind, stream)
+                machine.receive(kind, payload)
+            assert machine.established is None

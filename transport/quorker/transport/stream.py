@@ -220,16 +220,19 @@ class FrameStream:
         """
         try:
             with self._scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._write)
-                    if self._config.pings:
-                        nursery.start_soon(self._ping)
-                    await self._guarded_read(on_frames)
-                    nursery.cancel_scope.cancel()
+                await self._run_tasks(on_frames)
         finally:
             self._end()
         if self._failure is not None:
             raise self._failure
+
+    async def _run_tasks(self, on_frames: Callable[[list[Frame]], None]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write)
+            if self._config.pings:
+                nursery.start_soon(self._ping)
+            await self._guarded_read(on_frames)
+            nursery.cancel_scope.cancel()
 
     def close(self) -> None:
         """End the connection; what is queued is lost."""

@@ -7,10 +7,9 @@ entries of a batch are encoded once for all followers. Whether a message makes s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from quorker.core.errors import ProtocolError
@@ -47,35 +46,31 @@ _NO_ENTRIES: Final = pack(())
 _APPEND: Final = 1
 _PROPOSAL: Final = 2
 _SNAPSHOT: Final = 3
-_PLAIN: Final[Mapping[int, type[Any]]] = MappingProxyType(
-    {
-        4: AppendResponse,
-        5: Heartbeat,
-        6: HeartbeatResponse,
-        7: RequestVote,
-        8: VoteResponse,
-        9: TimeoutNow,
-        10: ForwardTransfer,
-        11: ForwardRead,
-        12: ReadResponse,
-    }
-)
-_PLAIN_KINDS: Final[Mapping[type[Any], int]] = MappingProxyType({cls: kind for kind, cls in _PLAIN.items()})
+_PLAIN: Final[dict[int, type[Any]]] = {
+    4: AppendResponse,
+    5: Heartbeat,
+    6: HeartbeatResponse,
+    7: RequestVote,
+    8: VoteResponse,
+    9: TimeoutNow,
+    10: ForwardTransfer,
+    11: ForwardRead,
+    12: ReadResponse,
+}
+_PLAIN_KINDS: Final[dict[type[Any], int]] = {cls: kind for kind, cls in _PLAIN.items()}
 
 
 def _getter(cls: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
     return attrgetter(*(field.name for field in fields(cls)))
 
 
-_PLAIN_FIELDS: Final[Mapping[type[Any], Callable[[Any], tuple[Any, ...]]]] = MappingProxyType(
-    {cls: _getter(cls) for cls in _PLAIN.values()}
-)
-_PLAIN_TYPES: Final[Mapping[int, tuple[type, ...]]] = MappingProxyType(
-    {
-        kind: tuple(bool if field.type == "bool" else int for field in fields(cls))
-        for kind, cls in _PLAIN.items()
-    }
-)
+_PLAIN_FIELDS: Final[dict[type[Any], Callable[[Any], tuple[Any, ...]]]] = {
+    cls: _getter(cls) for cls in _PLAIN.values()
+}
+_PLAIN_TYPES: Final[dict[int, tuple[type, ...]]] = {
+    kind: tuple(bool if field.type == "bool" else int for field in fields(cls))
+    for kind, cls in _PLAIN.items()
+}
 
 
 class RaftEncoder:

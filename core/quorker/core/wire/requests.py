@@ -6,11 +6,10 @@ commands, arguments, results, notices) stays an opaque `bytes` field here and is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
 from operator import attrgetter
-from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 from quorker.core.errors import Busy, NotApplied, OperationError, ProtocolError, Rejected, Unknown
@@ -241,36 +240,32 @@ Speech: TypeAlias = PeerMessage | ClientRequest | ClientAnswer | Ping | Pong | U
 # Kind bytes are part of the protocol: append, never renumber. 1..15 belong to the handshake and to every connection.
 PING: Final = 6
 RAFT: Final = 16
-_PEER_KINDS: Final[Mapping[int, type[Any]]] = MappingProxyType(
-    {
-        17: Propose,
-        18: ProposeRefused,
-        19: SnapshotBegin,
-        20: SnapshotChunk,
-        21: SnapshotEnd,
-        22: SnapshotResult,
-    }
-)
-_READ_KINDS: Final[Mapping[int, type[Any]]] = MappingProxyType(
-    {34: Query, 35: StatusRequest, 36: Wait, 37: Cancel}
-)
-_WRITE_KINDS: Final[Mapping[int, type[Any]]] = MappingProxyType({32: Attach, 33: Submit})
-_ANSWER_KINDS: Final[Mapping[int, type[Any]]] = MappingProxyType(
-    {48: Reply, 49: Answer, 50: Failed, 51: Notice}
-)
-_COMMON_KINDS: Final[Mapping[int, type[Any]]] = MappingProxyType({PING: Ping, 7: Pong, 8: Unsupported})
-_CLASSES: Final[Mapping[int, type[Any]]] = MappingProxyType(
-    {**_COMMON_KINDS, **_PEER_KINDS, **_READ_KINDS, **_WRITE_KINDS, **_ANSWER_KINDS}
-)
-_KINDS: Final[Mapping[type[Any], int]] = MappingProxyType({cls: kind for kind, cls in _CLASSES.items()})
+_PEER_KINDS: Final[dict[int, type[Any]]] = {
+    17: Propose,
+    18: ProposeRefused,
+    19: SnapshotBegin,
+    20: SnapshotChunk,
+    21: SnapshotEnd,
+    22: SnapshotResult,
+}
+_READ_KINDS: Final[dict[int, type[Any]]] = {34: Query, 35: StatusRequest, 36: Wait, 37: Cancel}
+_WRITE_KINDS: Final[dict[int, type[Any]]] = {32: Attach, 33: Submit}
+_ANSWER_KINDS: Final[dict[int, type[Any]]] = {48: Reply, 49: Answer, 50: Failed, 51: Notice}
+_COMMON_KINDS: Final[dict[int, type[Any]]] = {PING: Ping, 7: Pong, 8: Unsupported}
+_CLASSES: Final[dict[int, type[Any]]] = {
+    **_COMMON_KINDS,
+    **_PEER_KINDS,
+    **_READ_KINDS,
+    **_WRITE_KINDS,
+    **_ANSWER_KINDS,
+}
+_KINDS: Final[dict[type[Any], int]] = {cls: kind for kind, cls in _CLASSES.items()}
 
-ACCEPTED_FROM: Final[Mapping[Role, frozenset[int]]] = MappingProxyType(
-    {
-        Role.PEER: frozenset({RAFT, *_COMMON_KINDS, *_PEER_KINDS}),
-        Role.CLIENT: frozenset({*_COMMON_KINDS, *_READ_KINDS, *_WRITE_KINDS}),
-        Role.OBSERVER: frozenset({*_COMMON_KINDS, *_READ_KINDS}),
-    }
-)
+ACCEPTED_FROM: Final[dict[Role, frozenset[int]]] = {
+    Role.PEER: frozenset({RAFT, *_COMMON_KINDS, *_PEER_KINDS}),
+    Role.CLIENT: frozenset({*_COMMON_KINDS, *_READ_KINDS, *_WRITE_KINDS}),
+    Role.OBSERVER: frozenset({*_COMMON_KINDS, *_READ_KINDS}),
+}
 SENT_TO_CLIENTS: Final = frozenset({*_COMMON_KINDS, *_ANSWER_KINDS, _KINDS[ProposeRefused]})
 KNOWN: Final = frozenset({RAFT, *_CLASSES})
 
@@ -314,25 +309,23 @@ def _check_install(value: Any) -> InstallSnapshot:
     return message
 
 
-_CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = MappingProxyType(
-    {
-        "int": _check_int,
-        "NodeId": _check_int,
-        "str": _check_text,
-        "bytes": _check_bytes,
-        "bool": _check_bool,
-        "tuple[int, ...]": _check_ints,
-        "tuple[bytes, ...]": _check_blobs,
-        "InstallSnapshot": _check_install,
-    }
-)
-_FIELDS: Final[Mapping[type[Any], Callable[[Any], object]]] = MappingProxyType(
-    {cls: attrgetter(*(field.name for field in fields(cls))) for cls in _KINDS}
-)
+_CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
+    "int": _check_int,
+    "NodeId": _check_int,
+    "str": _check_text,
+    "bytes": _check_bytes,
+    "bool": _check_bool,
+    "tuple[int, ...]": _check_ints,
+    "tuple[bytes, ...]": _check_blobs,
+    "InstallSnapshot": _check_install,
+}
+_FIELDS: Final[dict[type[Any], Callable[[Any], object]]] = {
+    cls: attrgetter(*(field.name for field in fields(cls))) for cls in _KINDS
+}
 _SINGLE_FIELD: Final = frozenset(cls for cls in _KINDS if len(fields(cls)) == 1)
-_SHAPES: Final[Mapping[int, tuple[Callable[[Any], Any], ...]]] = MappingProxyType(
-    {kind: tuple(_CHECKS[str(field.type)] for field in fields(cls)) for kind, cls in _CLASSES.items()}
-)
+_SHAPES: Final[dict[int, tuple[Callable[[Any], Any], ...]]] = {
+    kind: tuple(_CHECKS[str(field.type)] for field in fields(cls)) for kind, cls in _CLASSES.items()
+}
 
 
 class Encoder:

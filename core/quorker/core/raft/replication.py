@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # The leader appends
 
 
-def fits_uncommitted(raft: RaftState, leader: Leader, size: int) -> bool:
+def _fits_uncommitted(raft: RaftState, leader: Leader, size: int) -> bool:
     """Whether `size` more uncommitted bytes are allowed. Empty entries always are, and anything on an empty tail."""
     limit = raft.config.max_uncommitted_bytes
     if limit and leader.uncommitted_bytes and size and leader.uncommitted_bytes + size > limit:
@@ -41,7 +41,7 @@ def fits_uncommitted(raft: RaftState, leader: Leader, size: int) -> bool:
 
 def append(raft: RaftState, leader: Leader, entries: Sequence[Entry]) -> bool:
     """Put entries of our own at the end of the log, and send them. False, with no effect, if the tail is too large."""
-    if not fits_uncommitted(raft, leader, payload_bytes(entries)):
+    if not _fits_uncommitted(raft, leader, payload_bytes(entries)):
         return False
     raft.log.append(entries)
     request_all(raft, leader)

@@ -43,14 +43,15 @@ class ReadRequest:
 
 @dataclass(slots=True)
 class ReadRounds:
-    """Reads that wait until a quorum has answered the round they stand in. Rounds count reads, from 1, per term."""
+    """Reads that wait until a quorum has answered the round they stand in. Rounds count reads, from 1, per term.
 
-    waiting: list[tuple[int, ReadRequest]] = field(
-        default_factory=list[tuple[int, ReadRequest]]
-    )  # (index, read)
+    `waiting`: with the index each read has to wait for. `is_due`: a read was added since the last heartbeat.
+    """
+
+    waiting: list[tuple[int, ReadRequest]] = field(default_factory=list[tuple[int, ReadRequest]])
     confirmed: int = 0
     acked: dict[NodeId, int] = field(default_factory=dict[NodeId, int])
-    is_due: bool = False  # a read was added since the last heartbeat
+    is_due: bool = False
 
     @property
     def newest(self) -> int:

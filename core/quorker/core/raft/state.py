@@ -1,7 +1,7 @@
 """Everything one member remembers, and the few things that every part of the core does with it.
 
-The parts (`election`, `replication`, `membership`, `reads`, `snapshots`, `persistence`) are functions over this
-record; `core.Raft` is this record with the inputs. Nothing here decides anything.
+The parts (`election`, `replication`, `membership`, `proposals`, `reads`, `snapshots`, `persistence`) are functions
+over this record; `core.Raft` is this record with the inputs. Nothing here decides anything.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class Nemesis:
         node.ask(lambda raft: raft.campaign())
 
     def _snapshot(self, node: Node, _: Fault) -> None:
-        node.ask(node.save_snapshot)
+        node.ask(lambda _: node.save_snapshot())
 
     # ------------------------------------------------------------------ links
 

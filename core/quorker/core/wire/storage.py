@@ -301,7 +301,6 @@ class LogStorage:
             shape.compact(self._lane.first_index)
         shape.snapshots = shape.snapshots[-2:]
         self._store.drop_older(shape.snapshots)
-        self._reserve.refill()
 
     def _adopt_own(self, record: SnapshotRecord, publish: Callable[[], None]) -> bool:
         if record.meta.index <= _newest_index(self._shape.snapshots):

@@ -54,7 +54,7 @@ class Endpoint:
         """The addresses to listen on: itself, loopback for localhost, every interface for any other name."""
         if self.ip is not None:
             return (self.host,)
-        return ("127.0.0.1",) if self.is_loopback else ("0.0.0.0", "::")  # noqa: S104  # guarded by check_exposure
+        return ("127.0.0.1",) if self.is_loopback else ("0.0.0.0", "::")  # guarded by check_exposure
 
 
 def parse_endpoint(text: str, *, what: str = "address", listening: bool = False) -> Endpoint:
@@ -111,5 +111,5 @@ def check_exposure(endpoint: Endpoint, *, has_secret: bool, has_tls: bool, insec
         return
     raise ConfigurationError(
         f"refusing to listen on {endpoint}, which other machines can reach, without authentication: "
-        "give a secret, give tls, listen on 127.0.0.1, or say insecure_no_auth=True"
+        "give a secret, give tls, listen on loopback, or say insecure_no_auth=True"
     )

@@ -156,6 +156,9 @@ async def perform(command: dict[str, Any], connection: Connection) -> dict[str, 
             return await fill(connection, command["count"])
         case "until_written":
             return await until_written(connection)
+        case "cpu":
+            used = psutil.Process().cpu_times()
+            return {"cpu": used.user + used.system}
         case "memory":
             return {"rss_mib": psutil.Process().memory_info().rss / 2**20}
         case other:

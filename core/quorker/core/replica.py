@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
-from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.outcome import Outcome
+from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
@@ -52,7 +52,7 @@ class ReplicaConfig:
     snapshot_after_bytes: int = 16 << 20
     snapshot_after_entries: int = 20_000
     keep_entries: int = 2_000
-    maintenance_interval_ms: int = 20
+    maintenance_interval_ms: int = 10
     busy_retry_ms: int = 50
 
 
@@ -320,9 +320,9 @@ class Replica:
             return False
         lt, wt = self.clock.stamp(self.now_ms, self.wall_ms)
         commands = self.store.due(lt, wt)
+        self._maintenance_at_ms = self.now_ms + self.config.maintenance_interval_ms
         if not commands:
             return False
-        self._maintenance_at_ms = self.now_ms + self.config.maintenance_interval_ms
         group = self._packer.pack((OWN_GROUPS, 0, [(0, command) for command in commands]))
         self._maintenance_context = self._propose_batch([Group(group, OWN_GROUPS)])
         return True

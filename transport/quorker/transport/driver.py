@@ -45,7 +45,11 @@ class Links(Protocol):
     def forward(self, to: NodeId, group: bytes) -> None: ...
 
     def flush(self) -> None:
-        """Everything sent since the last flush leaves now, one packet per member."""
+        """Everything sent since the last flush leaves now, one packet per member, but for `flush_late`."""
+        ...
+
+    def flush_late(self) -> None:
+        """What only says how far the log is committed, and may wait for entries to travel with, leaves too."""
         ...
 
 
@@ -66,6 +70,10 @@ class Owner(Protocol):
     """Who owns the loop (the node): everything that concerns sessions, snapshots and people goes there."""
 
     def flush_sessions(self) -> None: ...
+
+    def take_answered(self) -> bool:
+        """Whether callers in this process were answered since the last call: they may be about to submit more."""
+        ...
 
     def tick_sessions(self, now_ms: int) -> None: ...
 
@@ -128,6 +136,8 @@ class Driver:
             self._woken = False
             self.pump()
             await trio.lowlevel.checkpoint()
+            if not self._woken:
+                self.links.flush_late()
 
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None
@@ -164,6 +174,8 @@ class Driver:
             self.owner.flush_sessions()
             effects = self.replica.drain()
             if not effects:
+                if not self.owner.take_answered():
+                    self.links.flush_late()
                 return
             for effect in effects:
                 self._perform[type(effect)](effect)

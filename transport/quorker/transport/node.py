@@ -189,6 +189,10 @@ class Node:
     def flush_sessions(self) -> None:
         self.own.flush()
 
+    def take_answered(self) -> bool:
+        answered, self.own.answered = self.own.answered, False
+        return answered
+
     def tick_sessions(self, now_ms: int) -> None:
         self.own.driver.tick(now_ms)
 

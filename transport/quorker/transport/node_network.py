@@ -51,6 +51,9 @@ class NodeNetwork:
     def forward(self, to: NodeId, group: bytes) -> None:
         self.links.forward(to, group)
 
+    def flush_late(self) -> None:
+        self.links.flush_late()
+
     def flush(self) -> None:
         self.links.flush()
         dirty = self._node.dirty_hosts

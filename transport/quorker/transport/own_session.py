@@ -17,6 +17,7 @@ class OwnSession:
 
     def __init__(self, driver: SessionDriver, hosts: SessionHosts, submit: Callable[[bytes], None]) -> None:
         self.driver = driver
+        self.answered = False
         self._hosts = hosts
         self._submit = submit
 
@@ -36,6 +37,7 @@ class OwnSession:
 
     def on_reply(self, session_id: int, seq: int, reply: Any) -> None:
         if session_id == self.driver.session.session_id:
+            self.answered = True
             self.driver.on_reply(seq, reply)
 
     def on_notice(self, notice: Notice) -> None:

@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import trio
 
 from quorker.core.errors import ProtocolError
-from quorker.core.raft.messages import Heartbeat, HeartbeatResponse, Message, NodeId
+from quorker.core.raft.messages import AppendEntries, Heartbeat, HeartbeatResponse, Message, NodeId
 from quorker.core.wire.frames import Frame, Outgoing
 from quorker.core.wire.handshake import Party, Refusal
 from quorker.core.wire.requests import Encoder, PeerMessage, Propose, Role
@@ -78,12 +78,14 @@ class _Link:
         self.last_error = ""
         self.messages: list[Outgoing] = []
         self.beats: dict[int, Outgoing] = {}  # the newest heartbeat and heartbeat response
+        self.commit: Outgoing | None = None  # an append that brings nothing but a commit index
         self.groups: list[bytes] = []
         self.groups_bytes = 0
 
     def forget_unsent(self) -> None:
         self.messages.clear()
         self.beats.clear()
+        self.commit = None
         self.groups.clear()
         self.groups_bytes = 0
 
@@ -131,6 +133,7 @@ class PeerLinks:
         self._encoder = Encoder()
         self._links: dict[NodeId, _Link] = {}
         self._unflushed: dict[NodeId, _Link] = {}
+        self._late: dict[NodeId, _Link] = {}
         self._nursery: trio.Nursery | None = None
 
     # ------------------------------------------------------------------ who
@@ -142,6 +145,7 @@ class PeerLinks:
                 link.scope.cancel()
                 del self._links[peer]
                 self._unflushed.pop(peer, None)
+                self._late.pop(peer, None)
         for peer, endpoint in sorted(peers.items()):
             if peer != self._party.node_id:
                 self._set_peer(peer, endpoint)
@@ -191,9 +195,22 @@ class PeerLinks:
             link.beats[0] = frame
         elif isinstance(message, HeartbeatResponse):
             link.beats[1] = frame
+        elif isinstance(message, AppendEntries):
+            self._send_append(link, frame, has_entries=bool(message.entries))
+            return
         else:
             link.messages.append(frame)
         self._unflushed[to] = link
+
+    def _send_append(self, link: _Link, frame: Outgoing, has_entries: bool) -> None:
+        """A commit index alone may wait: the next entries bring it along, and one packet is saved."""
+        if has_entries:
+            link.commit = None
+            link.messages.append(frame)
+            self._unflushed[link.peer] = link
+        else:
+            link.commit = frame
+            self._late[link.peer] = link
 
     def forward(self, to: NodeId, group: bytes) -> None:
         """A group of commands for the leader; leaves at the next `flush`, joined with others."""
@@ -224,8 +241,18 @@ class PeerLinks:
             return False
         return await link.stream.wait_room()
 
+    def flush_late(self) -> None:
+        """Commit indexes that found nothing to travel with leave now, with everything else."""
+        late, self._late = self._late, {}
+        for link in late.values():
+            if link.commit is not None:
+                link.messages.append(link.commit)
+                link.commit = None
+                self._unflushed[link.peer] = link
+        self.flush()
+
     def flush(self) -> None:
-        """Everything sent since the last flush leaves now, in one piece for each member."""
+        """Everything sent since the last flush leaves now, in one piece for each member, but for `flush_late`."""
         unflushed, self._unflushed = self._unflushed, {}
         for link in unflushed.values():
             link.flush(self._encoder)

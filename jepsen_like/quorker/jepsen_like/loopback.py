@@ -9,11 +9,14 @@ import trio
 import trio.testing
 
 from quorker.core.raft.messages import NodeId
-from quorker.core.wire.frames import FrameReader, FrameWriter, Outgoing
-from quorker.core.wire.handshake import Dialler, Hello, Refusal
-from quorker.core.wire.requests import ClientRequest, PeerMessage
+from quorker.core.wire.frames import FrameReader, FrameWriter, Outgoing, WireLimits
+from quorker.core.wire.handshake import NONCE_BYTES, Dialler, Hello, Party, Refusal, cluster_id_of
+from quorker.core.wire.requests import ClientRequest, PeerMessage, Role
+from quorker.core.wire.roster import Roster
 from quorker.transport.endpoint import Endpoint
-from quorker.transport.listener import ClientLink
+from quorker.transport.greeting import Credentials
+from quorker.transport.listener import ClientLink, Listener
+from quorker.transport.tls import Tls
 
 READ_BYTES = 64 << 10
 
@@ -26,8 +29,12 @@ class MemoryListener(trio.abc.Listener[trio.abc.Stream]):
 
     def connect(self) -> trio.abc.Stream:
         near, far = trio.testing.memory_stream_pair()
-        self._send.send_nowait(far)
+        self.offer(far)
         return near
+
+    def offer(self, stream: trio.abc.Stream) -> None:
+        """Let this very stream be accepted."""
+        self._send.send_nowait(stream)
 
     async def accept(self) -> trio.abc.Stream:
         return await self._receive.receive()
@@ -162,3 +169,50 @@ class RawDialler:
         """Until the other side has hung up."""
         while await self.receive() is not None:
             pass
+
+
+CLUSTER = cluster_id_of("loopback")
+SECRET = b"the secret of all members, 32 b."
+
+
+def party_of(node: NodeId, *, incarnation: int = 1, instance: bytes = b"instance") -> Party:
+    return Party(CLUSTER, node, bytes([node]) * 16, incarnation, instance)
+
+
+def hello_of(node: NodeId, to: NodeId = 1, role: Role = Role.PEER) -> Hello:
+    party = party_of(node) if role is Role.PEER else Party(CLUSTER)
+    return Hello(role, party, bytes([node]) * NONCE_BYTES, to, f"{role.name.lower()} {node}")
+
+
+class Door:
+    """Node 1 of nodes 1..9, as far as its listener: what reaches it stands in `recorder`."""
+
+    def __init__(
+        self, *secrets: bytes, tls: Tls | None = None, limits: WireLimits | None = None, private: bool = False
+    ) -> None:
+        self.recorder = Recorder()
+        self.alarms: list[str] = []
+        self.roster = Roster(party_of(1), range(1, 10), self.alarms.append)
+        credentials = Credentials(secrets, tls, limits or WireLimits())
+        self.listener = Listener(party_of(1), credentials, self.roster, self.recorder, host_of_node)
+        self.memory = MemoryListener()
+        self.private = private
+
+    async def open(self, nursery: trio.Nursery) -> None:
+        await nursery.start(self._serve)
+
+    async def _serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await self.listener.serve([self.memory], private=self.private, task_status=task_status)
+
+    def dial(self, hello: Hello, *secrets: bytes) -> RawDialler:
+        return RawDialler(self.memory.connect(), hello, secrets)
+
+    async def enter(self, hello: Hello, *secrets: bytes) -> RawDialler:
+        """Dial and greet; the caller looks at what came of it."""
+        dialler = self.dial(hello, *secrets)
+        await dialler.greet()
+        return dialler
+
+
+def host_of_node(node: NodeId) -> str:
+    return f"node{node}.example.org"

@@ -7,12 +7,15 @@ slot that is never freed shows at the entry that caused it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from quorker.core.jobs.index import JobIndex
-from quorker.core.jobs.lifecycle import ENDED, ENQUEUED, PROCESSING, SCHEDULED, is_hopeless, is_met
+from quorker.core.jobs.lifecycle import ENDED, PROCESSING, SCHEDULED, is_hopeless, is_met
 from quorker.core.jobs.records import JOB_BYTES, Job, LeaseKind, weigh
 from quorker.core.jobs.tables import LOCK_BYTES, PLACE_BYTES, QUEUE_BYTES, UNIQUE_KEY_BYTES, Tables
 from quorker.core.jobs.timeline import Timeline
+
+HISTORY_MAX: Final = 50  # limits may have been lowered since
 
 
 def check_store(store: Tables) -> None:
@@ -44,9 +47,7 @@ def _jobs(store: Tables) -> Iterator[str]:
             yield f"{job.id} has token {job.token}, is {state}, and the lease is not there"
         if bool(job.due_wt) and state != SCHEDULED:
             yield f"{job.id} is due but {state}"
-        if job.result is not None and state in (ENQUEUED, SCHEDULED, PROCESSING):
-            yield f"{job.id} has a result but is {state}"
-        if len(job.history) > store.limits.history_max:
+        if len(job.history) > HISTORY_MAX:
             yield f"{job.id} has too long a history"
         parent = store.jobs.get(job.spec.parent_id)
         if parent is not None and _overdue(store, job, parent):

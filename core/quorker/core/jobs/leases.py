@@ -25,9 +25,9 @@ def free(tables: Tables, lease: Lease) -> None:
 
 def revoke(tables: Tables, job: Job, reason: str) -> None:
     """The job is taken away from whoever runs it, and they are told to stop."""
-    if not job.token:
+    lease = tables.leases.get(job.token)
+    if lease is None:
         return
-    lease = tables.leases[job.token]
     tables.outcome.notices.append(Notice(lease.session, "cancel", Cancelled(lease.token, job.id, reason)))
     free(tables, lease)
 

@@ -81,7 +81,8 @@ def end_session(tables: Tables, session: Session, reason: str, *, lost: bool) ->
     withdraw_slots(tables, session)
     why = f"its session {session.name} {reason}" if lost else f"session {session.name} closed"
     for token in reversed(list(session.leases)):
-        (lose if lost else give_back)(tables, tables.leases[token], why)
+        if token in session.leases:  # a quarantine may have taken it along
+            (lose if lost else give_back)(tables, tables.leases[token], why)
     end_of_session(tables, session)
     del tables.sessions[session.id]
     del tables.by_nonce[session.nonce]

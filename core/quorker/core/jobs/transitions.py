@@ -8,7 +8,17 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from quorker.core.jobs.lifecycle import DELETED, ENDED, FAILED, FINAL, PROCESSING, SUCCEEDED, UNBORN, is_legal
+from quorker.core.jobs.lifecycle import (
+    AWAITING,
+    DELETED,
+    ENDED,
+    FAILED,
+    FINAL,
+    PROCESSING,
+    SUCCEEDED,
+    UNBORN,
+    is_legal,
+)
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.records import JOB_BYTES, Job, StateData, StateRecord, UniqueKey, weigh
 from quorker.core.jobs.tables import Tables
@@ -136,6 +146,9 @@ def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
     )
     tables.change_job(job, new)
     after_change(tables, job, new)
+    parent = tables.jobs.get(new.spec.parent_id)
+    if record.name == AWAITING and parent is not None and parent.state in ENDED:
+        tables.unresolved[parent.id] = None  # a continuation put back into the line: decided like the others
     return new
 
 

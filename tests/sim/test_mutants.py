@@ -260,9 +260,7 @@ MUTANTS = (
     Mutant(acknowledge_before_fsync, ("durable before sent",), 10),
     Mutant(acknowledge_before_fsync_unwatched, ("commit on durable majority",), 60),
     Mutant(vote_not_persisted, ("one vote", "election safety"), 100, colliding),
-    Mutant(
-        hard_state_not_persisted, ("election safety", "log matching", "exception", "leader completeness"), 60
-    ),
+    Mutant(hard_state_not_persisted, ("election safety", "log matching", "leader completeness", "fatal"), 60),
     Mutant(commit_old_terms_by_counting, ("own-term commit",), 60),
     Mutant(no_previous_entry_check, ("log matching", "state-machine safety"), 600),
     Mutant(commit_quorum_too_small, ("commit on durable majority",), 10),

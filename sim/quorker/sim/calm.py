@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.messages import NodeId
 from quorker.sim.checks import FIRST, Violation
+from quorker.sim.host import leader_of
 from quorker.sim.kernel import MS, Call
 from quorker.sim.node import Node
 from quorker.sim.workload import Workload
@@ -61,7 +62,7 @@ class Calm:
 
     def _look(self, _: Call) -> None:
         self._see_commits()
-        leader = self._workload.leader()
+        leader = leader_of(self._nodes)
         if leader is not None and leader.id in self._nodes and leader.raft is not None:
             conf_state = leader.raft.conf_state
             if conf_state.voters_outgoing and not conf_state.auto_leave:
@@ -98,7 +99,7 @@ class Calm:
 
     def _proposer(self, node: Node) -> Node:
         """The member itself, where proposals are forwarded; else the leader, as a client would find it."""
-        leader = self._workload.leader()
+        leader = leader_of(self._nodes)
         forwards = self._world.case.raft.forwarding
         return node if forwards or leader is None else leader
 

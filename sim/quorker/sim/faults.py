@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Fault, FaultKind, Target
+from quorker.sim.host import Host, leader_of
 from quorker.sim.kernel import Call
-from quorker.sim.node import Node
 from quorker.sim.trace import What
-from quorker.sim.workload import Workload
 from quorker.sim.world import World
 
-Pairs = list[tuple[NodeId, NodeId]]
+Pairs: TypeAlias = list[tuple[NodeId, NodeId]]
+Strike: TypeAlias = Callable[[Host, Fault], Callable[[], None] | None]
+"""How a fault begins; what it returns ends it."""
 
 
 class Nemesis:
     """Whoever breaks things. Until the calm, every fault ends after its time; the calm ends all at once."""
 
-    def __init__(self, world: World, nodes: Mapping[NodeId, Node], workload: Workload) -> None:
+    def __init__(
+        self, world: World, nodes: Mapping[NodeId, Host], others: Mapping[FaultKind, Strike] | None = None
+    ) -> None:
+        """`others`: how to strike what is not a member."""
         self._world = world
         self._nodes = nodes
-        self._workload = workload
         self._calm = False
-        self._strikes = self._ways()
+        self._strikes = {**self._ways(), **(others or {})}
 
     def start(self) -> None:
         for fault in self._world.case.plan:
@@ -40,8 +44,7 @@ class Nemesis:
             if node.raft is None:
                 node.start()
 
-    def _ways(self) -> dict[FaultKind, Callable[[Node, Fault], Callable[[], None] | None]]:
-        """How each kind of fault strikes; what that returns ends it."""
+    def _ways(self) -> dict[FaultKind, Strike]:
         return {
             FaultKind.CRASH: self._crash,
             FaultKind.POWER_CUT: self._power_cut,
@@ -74,7 +77,8 @@ class Nemesis:
                 f"fault: {fault.kind} on n{node.id} for {fault.for_ns / 1e6:.3f} ms, amount {fault.amount}"
             )
         world.note(f"fault {fault.kind}")
-        end = self._strikes[fault.kind](node, fault)
+        strike = self._strikes.get(fault.kind)
+        end = strike(node, fault) if strike is not None else None
         if end is not None:
             self._world.kernel.after(fault.for_ns, self._end, end)
 
@@ -82,8 +86,8 @@ class Nemesis:
         if not self._calm:
             call.payload()
 
-    def _target(self, fault: Fault) -> Node:
-        leader = self._workload.leader()
+    def _target(self, fault: Fault) -> Host:
+        leader = leader_of(self._nodes)
         named = self._nodes[fault.node]
         if fault.target is Target.LEADER and leader is not None:
             return leader
@@ -93,71 +97,71 @@ class Nemesis:
 
     # ------------------------------------------------------------------ kinds of faults
 
-    def _crash(self, node: Node, fault: Fault) -> None:
+    def _crash(self, node: Host, fault: Fault) -> None:
         node.crash(fault.for_ns)
 
-    def _power_cut(self, _: Node, fault: Fault) -> None:
+    def _power_cut(self, _: Host, fault: Fault) -> None:
         for node in self._nodes.values():
             node.crash(fault.for_ns)
 
-    def _pause(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _pause(self, node: Host, _: Fault) -> Callable[[], None]:
         node.pause()
         return node.resume
 
-    def _isolate(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _isolate(self, node: Host, _: Fault) -> Callable[[], None]:
         return self._cut(self._to(node) + self._from(node))
 
-    def _deaf(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _deaf(self, node: Host, _: Fault) -> Callable[[], None]:
         return self._cut(self._to(node))
 
-    def _mute(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _mute(self, node: Host, _: Fault) -> Callable[[], None]:
         return self._cut(self._from(node))
 
-    def _split(self, _: Node, fault: Fault) -> Callable[[], None]:
+    def _split(self, _: Host, fault: Fault) -> Callable[[], None]:
         return self._cut(self._across(fault, ()))
 
-    def _bridge(self, node: Node, fault: Fault) -> Callable[[], None]:
+    def _bridge(self, node: Host, fault: Fault) -> Callable[[], None]:
         return self._cut(self._across(fault, (node.id,)))
 
-    def _link(self, node: Node, fault: Fault) -> Callable[[], None]:
+    def _link(self, node: Host, fault: Fault) -> Callable[[], None]:
         other = fault.amount % len(self._nodes) + 1
         return self._cut([(node.id, other)])
 
-    def _clog(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _clog(self, node: Host, _: Fault) -> Callable[[], None]:
         pairs = self._to(node) + self._from(node)
         self._world.network.clog(pairs)
         return lambda: self._world.network.unclog(pairs)
 
-    def _disk_stall(self, node: Node, _: Fault) -> Callable[[], None]:
+    def _disk_stall(self, node: Host, _: Fault) -> Callable[[], None]:
         node.disk.stall()
         return node.disk.resume
 
-    def _disk_slow(self, node: Node, fault: Fault) -> Callable[[], None]:
+    def _disk_slow(self, node: Host, fault: Fault) -> Callable[[], None]:
         node.disk.slowness = fault.amount
         return lambda: setattr(node.disk, "slowness", 1)
 
-    def _fsync_error(self, node: Node, _: Fault) -> None:
+    def _fsync_error(self, node: Host, _: Fault) -> None:
         node.disk.failing = True
 
-    def _wall_jump(self, node: Node, fault: Fault) -> None:
+    def _wall_jump(self, node: Host, fault: Fault) -> None:
         node.clock.jump_wall(fault.amount)
 
-    def _clock_rate(self, node: Node, fault: Fault) -> None:
+    def _clock_rate(self, node: Host, fault: Fault) -> None:
         node.clock.set_rate(self._world.kernel.now, fault.amount)
 
-    def _slow_applier(self, node: Node, fault: Fault) -> Callable[[], None]:
+    def _slow_applier(self, node: Host, fault: Fault) -> Callable[[], None]:
         node.apply_ns = fault.amount
         return lambda: setattr(node, "apply_ns", self._world.case.machine.apply_ns)
 
-    def _transfer(self, node: Node, _: Fault) -> None:
-        leader = self._workload.leader()
+    def _transfer(self, node: Host, _: Fault) -> None:
+        leader = leader_of(self._nodes)
         if leader is not None:
             leader.ask(lambda raft: raft.transfer(node.id))
 
-    def _campaign(self, node: Node, _: Fault) -> None:
+    def _campaign(self, node: Host, _: Fault) -> None:
         node.ask(lambda raft: raft.campaign())
 
-    def _snapshot(self, node: Node, _: Fault) -> None:
+    def _snapshot(self, node: Host, _: Fault) -> None:
         node.ask(lambda _: node.save_snapshot())
 
     # ------------------------------------------------------------------ links
@@ -166,10 +170,10 @@ class Nemesis:
         self._world.network.cut(pairs)
         return lambda: self._world.network.cut(pairs, by=-1)
 
-    def _to(self, node: Node) -> Pairs:
+    def _to(self, node: Host) -> Pairs:
         return [(other, node.id) for other in self._nodes if other != node.id]
 
-    def _from(self, node: Node) -> Pairs:
+    def _from(self, node: Host) -> Pairs:
         return [(node.id, other) for other in self._nodes if other != node.id]
 
     def _across(self, fault: Fault, spared: tuple[NodeId, ...]) -> Pairs:

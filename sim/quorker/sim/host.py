@@ -9,8 +9,8 @@ bare Raft members, `replica_node` members with a job store. Twin of `quorker.tra
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 
 from quorker.core.raft import invariants
 from quorker.core.raft.config import RaftConfig
@@ -38,6 +38,8 @@ from quorker.sim.world import World
 ROLE_CODES: Final = {role: code for code, role in enumerate(Role)}
 NO_TIMER: Final = 1 << 62  # later than any deadline
 
+HostT = TypeVar("HostT", bound="Host")
+
 
 class Host(ABC):
     """A machine with a clock and a disk. `raft` is the core of the member that runs on it, or None."""
@@ -50,6 +52,9 @@ class Host(ABC):
         self.raft: Raft | None = None
         self.incarnation = 0
         self.paused = False
+        self.apply_ns = (
+            world.case.machine.apply_ns
+        )  # how long the machine takes for a batch, if it can be slow
         self.reads: dict[int, int] = {}  # context -> highest committed index when it was asked for
         self.on_read: Callable[[NodeId, int], None] = ignore
         self.now_ms = 0  # what the core was told last
@@ -408,6 +413,16 @@ class Host(ABC):
         self.world.note("fsync failed")
         self.ask(lambda raft: raft.persist_failed(record.seq, "fsync failed"))
         self.crash(20 * MS)
+
+
+def leader_of(nodes: Mapping[NodeId, HostT]) -> HostT | None:
+    """The running member that leads the highest term."""
+    leading = [
+        (raft.term, node.id)
+        for node in nodes.values()
+        if (raft := node.raft) is not None and raft.role is Role.LEADER
+    ]
+    return nodes[max(leading)[1]] if leading else None
 
 
 def ignore(*_: object) -> None:

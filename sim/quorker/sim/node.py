@@ -28,7 +28,6 @@ class Node(Host):
 
     def __init__(self, world: World, node_id: NodeId, clock: NodeClock, disk: LogDisk) -> None:
         super().__init__(world, node_id, clock, disk)
-        self.apply_ns = world.case.machine.apply_ns
         self.state = 0
         self.on_dropped: Callable[[int], None] = ignore
         self._core: Raft

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange
-from quorker.core.raft.effects import Role
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Op, OpKind
+from quorker.sim.host import leader_of
 from quorker.sim.kernel import Call
 from quorker.sim.node import Node
 from quorker.sim.randomness import Stream
@@ -39,15 +39,6 @@ class Workload:
         for op in self._world.case.ops:
             self._world.kernel.after(op.at_ns, self._perform, op)
 
-    def leader(self) -> Node | None:
-        """The running member that leads the highest term."""
-        leading = [
-            (raft.term, node.id)
-            for node in self._nodes.values()
-            if (raft := node.raft) and raft.role is Role.LEADER
-        ]
-        return self._nodes[max(leading)[1]] if leading else None
-
     def propose(self, node: Node, count: int = 1) -> bytes | None:
         """Propose entries through `node`. Returns the name of the last payload, None if nobody is there."""
         items = [self._payload() for _ in range(count)]
@@ -66,7 +57,7 @@ class Workload:
 
     def _perform(self, call: Call) -> None:
         op: Op = call.payload
-        node = self._nodes[op.node] if op.node else self.leader()
+        node = self._nodes[op.node] if op.node else leader_of(self._nodes)
         if node is None:
             return
         if op.kind is OpKind.PROPOSE:
@@ -78,7 +69,7 @@ class Workload:
 
     def _change(self, op: Op) -> None:
         """Membership changes go to whoever leads: others would only drop them."""
-        leader = self.leader()
+        leader = leader_of(self._nodes)
         if leader is None:
             return
         self._contexts += 1

@@ -74,10 +74,12 @@ def test_a_repeated_answer_confirms_nothing_new() -> None:
 
 
 def test_an_answer_to_a_round_that_was_never_started_is_ignored() -> None:
-    raft = settled_leader()
+    raft = settled_leader(conf_state=ConfState((1, 2, 3, 4, 5)))
     beat_back(raft, 2, read_round=99)
     raft.read(5)
-    assert ready(raft) == []
+    flush(raft)
+    beat_back(raft, 3, read_round=1)
+    assert ready(raft) == []  # 1 and 3 are two of five
 
 
 def test_later_heartbeats_repeat_the_open_round() -> None:
@@ -117,6 +119,16 @@ def test_a_joint_configuration_needs_both_majorities(answering: tuple[int, ...],
     for peer in answering:
         beat_back(raft, peer, read_round=1)
     assert len(ready(raft)) == served
+
+
+def test_a_smaller_configuration_may_confirm_what_waits() -> None:
+    raft = settled_leader(conf_state=ConfState((1, 2)))
+    raft.propose_config(ConfigChange((ChangeStep(ChangeKind.REMOVE, 2),)), 1)
+    raft.read(5)
+    asked_at = raft.commit_index
+    assert ready(raft) == []
+    accept(raft, 2, raft.last_index)
+    assert ready(raft) == [ReadReady(5, asked_at)]
 
 
 def test_a_cluster_of_one_serves_at_once() -> None:

@@ -164,7 +164,6 @@ class Raft(RaftState):
         if not self.disk_failure:
             election.abdicate(self)
             roles.become_follower(self, self.term, NOBODY)
-            self.lane.held.clear()
             self.disk_failure = f"write {seq}: {why}"
 
     def disk_latency(self, oldest_unacknowledged: int) -> None:

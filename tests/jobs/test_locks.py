@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from quorker.core.jobs import locks
 from quorker.core.jobs.commands import AcquireLock, CloseSession, KeepAlive, ReleaseLock
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import LockGrant
@@ -174,3 +175,12 @@ def test_a_lock_notice_names_resource_token_and_ticket(lone: LoneStore) -> None:
     (notice,) = lone.outcome.notices
     assert notice.kind == "lock"
     assert notice.payload == LockGrant("r", lone.store.locks["r"].token, ticket)
+
+
+def test_the_line_for_a_lock_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "WAITERS_MAX", 1)
+    lone = LoneStore()
+    session = lone.open()
+    take(lone, session)
+    wait(lone, session)
+    assert lone.reply(AcquireLock("r", 0, True), session)[1] == "too_many_locks"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from quorker.core.errors import CorruptionError
 from quorker.core.jobs import snapshot
-from quorker.core.jobs.commands import AddToSet, EnqueueJobs, IncrementCounter, SetRangeInHash
+from quorker.core.jobs.commands import AddToSet, DeleteJob, EnqueueJobs, IncrementCounter, SetRangeInHash
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.snapshot import FOOTER_BYTES, BadSnapshot
@@ -211,7 +211,7 @@ def test_rows_that_make_no_sense_are_refused_although_the_checksum_is_right() ->
         b"\x90",
         b"\x92\x05\x01",
         b"\xa1x",
-        b"\x93\x09\x90\x90\x91\x03",
+        b"\x92\x0a\x90\x91\x03",
     ):
         refused([resealed(head + row, 2)])
 
@@ -271,3 +271,13 @@ def test_a_queue_longer_than_a_segment_keeps_its_order() -> None:
     restored = JobStore.restore(lone.store.snapshot().chunks())
     queue = restored.queues["default"]
     assert [restored.pop_from_queue(queue) for _ in range(701)][1:] == list(ids)
+
+
+def test_undecided_continuations_survive_in_their_order() -> None:
+    lone = LoneStore(Limits(piece=1), careful=False)
+    for _ in range(3):
+        parent, *_ = lone.enqueue(NewJob("p"), *[NewJob("c", parent_id="#0")] * 9)
+        lone.do(DeleteJob(parent))
+    restored = JobStore.restore(lone.store.snapshot().chunks())
+    assert list(restored.unresolved) == list(lone.store.unresolved)
+    assert len(restored.unresolved) == 3

@@ -64,6 +64,7 @@ _BOUNDS: Final[dict[str, tuple[int, int]]] = {
     "failed_ttl_ms": (0, DURATION_MAX),
     "invisibility_ms": (1, DURATION_MAX),
     "timeout_grace_ms": (0, DURATION_MAX),
+    "max_queues": (1, 1_000_000),
     "max_session_leases": (1, 1024),
     "max_session_locks": (1, 1024),
     "piece": (1, 10_000),

@@ -6,10 +6,14 @@ or expiry the next waiter whose session still lives gets the next token, in the 
 
 from __future__ import annotations
 
+from typing import Final
+
 from quorker.core.jobs.commands import AcquireLock, ReleaseLock, TryLock, Unlock
 from quorker.core.jobs.outcome import YES, LockGrant, Notice, Reply, done, rejected
 from quorker.core.jobs.records import Lock, Session, Waiter
 from quorker.core.jobs.tables import Tables
+
+WAITERS_MAX: Final = 10_000
 
 
 def acquire_lock(tables: Tables, command: AcquireLock) -> Reply:
@@ -26,6 +30,8 @@ def acquire_lock(tables: Tables, command: AcquireLock) -> Reply:
         return _take(tables, command, session)
     if session is None or not command.wait:
         return rejected("lock_held", f"{command.resource} is held under token {lock.token}")
+    if len(lock.waiters) >= WAITERS_MAX:
+        return rejected("too_many_locks", f"{WAITERS_MAX} wait for {command.resource}")
     ticket = tables.next_token()
     lock.waiters[ticket] = Waiter(ticket, session.id, command.ttl_ms)
     session.waits[ticket] = command.resource

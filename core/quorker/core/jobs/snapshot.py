@@ -93,7 +93,8 @@ class SnapshotView(NamedTuple):
             yield (snapshot_rows.UNIQUE_KEY, *unique)
         for row in self.collections.rows():
             yield (snapshot_rows.COLLECTION, *row)
-        yield (snapshot_rows.PENDING, self.unresolved, self.stirred)
+        yield from snapshot_rows.unresolved_rows(self.unresolved)
+        yield (snapshot_rows.END, self.stirred)
 
 
 def take(tables: Tables) -> SnapshotView:

@@ -38,8 +38,9 @@ LEASE: Final = 5
 LOCK: Final = 6
 UNIQUE_KEY: Final = 7
 COLLECTION: Final = 8
-PENDING: Final = 9
-SEGMENT_ENTRIES: Final = 256
+UNRESOLVED: Final = 9
+END: Final = 10
+SEGMENT_ITEMS: Final = 256
 LAST_OF_HISTORY: Final = -1
 
 
@@ -75,8 +76,8 @@ def queue_row(queue: Queue) -> Row:
 
 def entry_rows(name: str, priority: int, entries: list[tuple[int, str]]) -> Iterator[Row]:
     """(position, job id) of one lane, in segments; those put back to the head come first, the oldest of them first."""
-    for start in range(0, len(entries), SEGMENT_ENTRIES):
-        yield (ENTRIES, name, priority, entries[start : start + SEGMENT_ENTRIES])
+    for start in range(0, len(entries), SEGMENT_ITEMS):
+        yield (ENTRIES, name, priority, entries[start : start + SEGMENT_ITEMS])
 
 
 def session_row(session: Session) -> Row:
@@ -110,6 +111,11 @@ def lock_row(lock: Lock) -> Row:
     )
 
 
+def unresolved_rows(parent_ids: list[str]) -> Iterator[Row]:
+    for start in range(0, len(parent_ids), SEGMENT_ITEMS):
+        yield (UNRESOLVED, parent_ids[start : start + SEGMENT_ITEMS])
+
+
 # --- rows to records ---
 
 
@@ -129,7 +135,8 @@ class Reader:
             LOCK: self._lock,
             UNIQUE_KEY: self._unique_key,
             COLLECTION: self._collections.append,
-            PENDING: self._pending,
+            UNRESOLVED: self._unresolved,
+            END: self._end,
         }
 
     def head(self, fields: Row) -> None:
@@ -213,9 +220,12 @@ class Reader:
     def _unique_key(self, fields: Row) -> None:
         self._tables.add_unique_key(UniqueKey(*fields))
 
-    def _pending(self, fields: Row) -> None:
-        unresolved, stirred = fields
-        self._tables.unresolved = dict.fromkeys(unresolved)
+    def _unresolved(self, fields: Row) -> None:
+        (parent_ids,) = fields
+        self._tables.unresolved.update(dict.fromkeys(parent_ids))
+
+    def _end(self, fields: Row) -> None:
+        (stirred,) = fields
         self._tables.stirred = dict.fromkeys(stirred)
         self._finished = True
 

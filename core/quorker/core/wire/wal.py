@@ -133,8 +133,11 @@ def encode_segment_header(header: SegmentHeader, owner: Identity) -> bytes:
 
 
 def first_chain(header: bytes) -> int:
-    """The chain value with which the first record of a segment begins."""
-    return crc32(header)
+    """The chain value with which the first record of a segment begins.
+
+    Without the stored checksum: the checksum of anything that ends with its own checksum is always the same.
+    """
+    return crc32(header[:-4])
 
 
 def decode_segment_header(data: bytes, owner: Identity, path: str) -> SegmentHeader:

@@ -198,11 +198,14 @@ class Door:
         self.memory = MemoryListener()
         self.private = private
 
-    async def open(self, nursery: trio.Nursery) -> None:
-        await nursery.start(self._serve)
+    async def open(self, nursery: trio.Nursery, *listeners: trio.abc.Listener[Any]) -> None:
+        """Serve in memory, or on these listeners."""
 
-    async def _serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        await self.listener.serve([self.memory], private=self.private, task_status=task_status)
+        async def serve(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            accepted = listeners or (self.memory,)
+            await self.listener.serve(accepted, private=self.private, task_status=task_status)
+
+        await nursery.start(serve)
 
     def dial(self, hello: Hello, *secrets: bytes) -> RawDialler:
         return RawDialler(self.memory.connect(), hello, secrets)

@@ -106,7 +106,6 @@ async def test_a_record_said_now_comes_behind_what_waits() -> None:
 
 
 async def test_while_blocked_messages_drop_and_the_newest_heartbeat_stays() -> None:
-    """Node 1 takes nothing: its reader is stopped in the middle of what memory streams let through."""
     async with connected() as (dialling, door):
         links = dialling.links
         for commit in range(
@@ -117,7 +116,8 @@ async def test_while_blocked_messages_drop_and_the_newest_heartbeat_stays() -> N
             links.send(1, HeartbeatResponse(2, 1, 5, commit))
             links.flush()
         await door.recorder.wait_named("message", 3)
-        await links.wait_room(1)
+        assert await links.wait_room(1)
+        await trio.testing.wait_all_tasks_blocked()
         got = [message for _, message in door.recorder.named("message")]
         beats = [message.commit_index for message in got if isinstance(message, Heartbeat)]
         appends = [message.commit_index for message in got if isinstance(message, AppendEntries)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import permutations
+from itertools import combinations
 from typing import Final
 
 import pytest
@@ -248,19 +248,24 @@ def sector_damage(case: Case) -> Iterator[Image]:
     """Every sector of every file: zeroed, as it was at any earlier time, or swapped with another of the same file."""
     for path in [path for path, content in case.image.items() if content is not None]:
         content = case.content(path)
+        older = [version.get(path) or b"" for version in case.versions]
         starts = range(0, len(content), SECTOR_BYTES)
-        older = {version[path] for version in case.versions if version.get(path) is not None}
         for start in starts:
-            end = start + SECTOR_BYTES
-            replacements = {bytes(len(content[start:end]))} | {old[start:end] for old in older if old}
-            for replacement in sorted(replacements):
-                if len(replacement) == len(content[start:end]):
-                    yield case.with_file(path, content[:start] + replacement + content[end:])
-        for first, second in permutations(starts, 2):
-            if first < second and second + SECTOR_BYTES <= len(content):
-                one, two = content[first : first + SECTOR_BYTES], content[second : second + SECTOR_BYTES]
-                swapped = content[:first] + two + content[first + SECTOR_BYTES : second] + one
-                yield case.with_file(path, swapped + content[second + SECTOR_BYTES :])
+            for replacement in replacements(content, older, start):
+                yield case.with_file(path, put(content, start, replacement))
+        for first, second in combinations(starts, 2):
+            one, two = (content[start : start + SECTOR_BYTES] for start in (first, second))
+            yield case.with_file(path, put(put(content, first, two), second, one))
+
+
+def replacements(content: bytes, older: list[bytes], start: int) -> list[bytes]:
+    end = min(start + SECTOR_BYTES, len(content))
+    candidates = {bytes(end - start), *(version[start:end] for version in older)}
+    return sorted(candidate for candidate in candidates if len(candidate) == end - start)
+
+
+def put(content: bytes, start: int, sector: bytes) -> bytes:
+    return content[:start] + sector + content[start + len(sector) :]
 
 
 def test_every_sector_zeroed_reverted_or_swapped(case: Case, sealed_case: Case, snapshot_case: Case) -> None:

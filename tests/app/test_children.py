@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 import trio
 
 from quorker.app.child_protocol import ChildCall
-from quorker.app.children import ChildPool, Done
+from quorker.app.children import ChildPool, Done, open_child_pool
 from quorker.app.failure import Failure
 from quorker.app.payload import decode_result, encode_call
 
@@ -30,16 +28,6 @@ def call(qualname: str, *args: object, result_bytes_max: int = 65536) -> ChildCa
 
 async def no_asks(ask: Any) -> Any:
     raise AssertionError(f"nothing is asked here, but {ask}")
-
-
-@asynccontextmanager
-async def a_pool(processes_max: int = 2) -> AsyncGenerator[ChildPool]:
-    pool = ChildPool(processes_max)
-    try:
-        yield pool
-    finally:
-        with trio.CancelScope(shield=True):
-            await pool.aclose()
 
 
 async def result(pool: ChildPool, wanted: ChildCall) -> Any:
@@ -83,7 +71,7 @@ def alive(tmp_path: Path) -> Alive:
 
 
 async def test_results_context_and_reuse() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         assert await result(pool, call("add", 2, 3)) == 5
         assert await result(pool, call("Namespace.inner", 4)) == -4
         one = await result(pool, call("whoami"))
@@ -92,7 +80,7 @@ async def test_results_context_and_reuse() -> None:
 
 
 async def test_exceptions_are_failures_with_their_types() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         failed = await failure(pool, call("fail", "gone"))
         assert failed.error_types[:3] == ("ConnectionResetError", "ConnectionError", "OSError")
         assert failed.message == "gone"
@@ -102,7 +90,7 @@ async def test_exceptions_are_failures_with_their_types() -> None:
 
 
 async def test_results_that_cannot_be_stored_are_failures() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         failed = await failure(pool, call("give_back_a_set"))
         assert failed.message == "result: set is not encodable; use sorted(value) or list(value)"
         failed = await failure(pool, call("whoami", result_bytes_max=3))
@@ -110,14 +98,14 @@ async def test_results_that_cannot_be_stored_are_failures() -> None:
 
 
 async def test_what_cannot_be_found_is_a_failure() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         assert "finds no 'nothing'" in (await failure(pool, call("nothing"))).message
         lost = call("add")._replace(module_name="no_such_module", module_file="")
         assert (await failure(pool, lost)).kind == "ModuleNotFoundError"
 
 
 async def test_a_process_that_dies_is_a_failure_that_says_how() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         failed = await failure(pool, call("crash"))
         assert failed.kind == "WorkerProcessDied"
         assert "was killed by SIGSEGV" in failed.message
@@ -126,7 +114,7 @@ async def test_a_process_that_dies_is_a_failure_that_says_how() -> None:
 
 
 async def test_prints_go_to_stderr_and_stdin_is_empty(capfd: pytest.CaptureFixture[str]) -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         assert await result(pool, call("print_and_read")) == ""
     out, err = capfd.readouterr()
     assert out == ""
@@ -136,7 +124,7 @@ async def test_prints_go_to_stderr_and_stdin_is_empty(capfd: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("function", ["hang", "hang_with_a_program"])
 async def test_cancelling_kills_the_function_and_its_programs(alive: Alive, function: str) -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pool.run, call(function, alive.path), no_asks)
             await alive.wait_started()
@@ -164,7 +152,7 @@ async def test_a_busy_process_dies_with_its_node(alive: Alive) -> None:
 async def test_at_most_so_many_processes() -> None:
     pids: list[int] = []
 
-    async with a_pool(2) as pool:
+    async with open_child_pool(2) as pool:
 
         async def one() -> None:
             pids.append((await result(pool, call("whoami")))[5])
@@ -177,7 +165,7 @@ async def test_at_most_so_many_processes() -> None:
 
 
 async def test_closing_the_pool_leaves_no_process() -> None:
-    async with a_pool() as pool:
+    async with open_child_pool(2) as pool:
         pid = (await result(pool, call("whoami")))[5]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from quorker.app.errors import NotConnected
 from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsider
 from quorker.app.gateway import Gateway, inherited_gateway
+from quorker.app.location import import_attribute
 from quorker.app.payload import PAYLOAD_BYTES_MAX
 from quorker.app.results import JobHandle
 from quorker.app.settings import CallOptions, Duration, Retry, RunsIn, checked_option, read_options
@@ -136,8 +137,8 @@ class App:
             raise ConfigurationError(
                 f"task {name}: an async def runs in trio, a plain function in a process or a thread, not in {runs_in}"
             )
-        kind: Callable[..., RegisteredTask] = AsyncTask if is_async else PlainTask
-        task = kind(self, name, function, runs_in, options, inspect.signature(function))
+        fields = (self, name, function, runs_in, options, inspect.signature(function))
+        task: RegisteredTask = AsyncTask(*fields) if is_async else PlainTask(*fields)
         if name in self._tasks and not _is_same(self._tasks[name].function, function):
             raise ConfigurationError(
                 f"two tasks are called {name!r}: {_whereabouts(self._tasks[name].function)} and "
@@ -243,3 +244,12 @@ def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 def _whereabouts(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
+
+
+def load_app(target: str) -> App:
+    """The App at MODULE:app, its imports done. Raises `ConfigurationError`."""
+    app = import_attribute(target)
+    if not isinstance(app, App):
+        raise ConfigurationError(f"{target} is a {type(app).__name__}, not an App")
+    app.load_imports()
+    return app

@@ -129,6 +129,7 @@ def main() -> None:
     pipe = Pipe(*_take_over_stdio())
     inherit_gateway(PipeGateway(pipe))
     pipe.start()
+    pipe.send("ready")
     while (frame := pipe.receive()) is not None:
         pipe.is_busy = True
         run_call(ChildCall(*frame[1:]), pipe)

@@ -2,7 +2,8 @@
 
 parent -> child   ["run", call...]     run one task (`ChildCall`)
                   ["answer", ...]      to an "ask" of the child
-child -> parent   ["ask", ...]         what the task's own enqueue() or result() wants from the store
+child -> parent   ["ready"]            once, when it can run tasks
+                  ["ask", ...]         what the task's own enqueue() or result() wants from the store
                   ["done", bytes]      the encoded result
                   ["failed", ...]      an exception as text (`failure.Failure`)
 """

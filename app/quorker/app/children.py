@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -39,49 +41,136 @@ class ProcessPool(Protocol):
 
     async def run(self, call: ChildCall, answer_ask: AnswerAsk) -> Done | Failure: ...
 
-    async def aclose(self) -> None: ...
+
+@asynccontextmanager
+async def open_child_pool(processes_max: int) -> AsyncGenerator[ChildPool]:
+    """Worker processes for as long as the block runs; none is left afterwards."""
+    async with trio.open_nursery() as nursery:
+        pool = ChildPool(nursery, processes_max)
+        try:
+            yield pool
+        finally:
+            with trio.CancelScope(shield=True):
+                await pool.dismiss_idle()
+            nursery.cancel_scope.cancel()
 
 
 class ChildPool:
-    """At most `processes_max` worker processes, the most recently used first."""
+    """At most `processes_max` worker processes, the most recently used first.
 
-    def __init__(self, processes_max: int) -> None:
-        self._limiter = trio.CapacityLimiter(processes_max)
+    They are started one after the other: while one starts (a third of a second), those that run take on more jobs, so a
+    burst of short jobs does not start a process for each. Made by `open_child_pool`.
+    """
+
+    def __init__(self, nursery: trio.Nursery, processes_max: int) -> None:
+        self._nursery = nursery
+        self._processes_max = processes_max
+        self._processes = 0
+        self._growing = False
         self._idle: list[tuple[Child, float]] = []
+        self._waiting: deque[Waiting] = deque()
 
     async def run(self, call: ChildCall, answer_ask: AnswerAsk) -> Done | Failure:
         """Run one attempt. A process that dies on its own is a `Failure` of the job, never an exception."""
-        async with self._limiter:
-            child = self._take_idle() or await Child.start()
-            try:
-                outcome = await child.run(call, answer_ask)
-            except BaseException:
-                await child.kill()
-                raise
-            if child.is_alive:
-                self._idle.append((child, trio.current_time()))
-            await self._retire_old()
-            return outcome
+        try:
+            child = await self._take()
+        except OSError as error:
+            return Failure(("WorkerProcessDied",), f"no worker process can be started: {error}", "")
+        try:
+            outcome = await child.run(call, answer_ask)
+        except BaseException:
+            self._processes -= 1
+            await child.kill()
+            raise
+        self._give(child)
+        await self._retire_old()
+        return outcome
 
-    async def aclose(self) -> None:
+    async def dismiss_idle(self) -> None:
         """End the idle processes; those that run are ended by cancelling their `run`."""
         idle, self._idle = self._idle, []
         async with trio.open_nursery() as nursery:
             for child, _ in idle:
                 nursery.start_soon(child.dismiss)
 
-    def _take_idle(self) -> Child | None:
+    async def _take(self) -> Child:
         while self._idle:
             child, _ = self._idle.pop()
             if child.is_alive:
                 return child
-        return None
+            self._processes -= 1
+        waiting = Waiting()
+        self._waiting.append(waiting)
+        self._grow_if_needed()
+        try:
+            await waiting.served.wait()
+        except trio.Cancelled:
+            if waiting.child is not None:
+                self._give(waiting.child)
+            else:
+                self._waiting.remove(waiting)
+            raise
+        return waiting.taken()
+
+    def _give(self, child: Child) -> None:
+        """To whoever waits longest, or to rest."""
+        if not child.is_alive:
+            self._processes -= 1
+            self._grow_if_needed()
+        elif self._waiting:
+            self._waiting.popleft().serve(child)
+        else:
+            self._idle.append((child, trio.current_time()))
+
+    def _grow_if_needed(self) -> None:
+        if self._waiting and not self._growing and self._processes < self._processes_max:
+            self._growing = True
+            self._processes += 1
+            self._nursery.start_soon(self._grow)
+
+    async def _grow(self) -> None:
+        try:
+            child = await Child.start()
+        except OSError as error:
+            self._processes -= 1
+            if self._waiting:
+                self._waiting.popleft().fail(error)
+        else:
+            self._give(child)
+        finally:
+            self._growing = False
+        self._grow_if_needed()
 
     async def _retire_old(self) -> None:
         oldest_kept = trio.current_time() - IDLE_SECONDS_MAX
         while self._idle and self._idle[0][1] < oldest_kept:
             child, _ = self._idle.pop(0)
+            self._processes -= 1
             await child.dismiss()
+
+
+class Waiting:
+    """A job that waits for a worker process."""
+
+    def __init__(self) -> None:
+        self.served = trio.Event()
+        self.child: Child | None = None
+        self._error: OSError | None = None
+
+    def serve(self, child: Child) -> None:
+        self.child = child
+        self.served.set()
+
+    def fail(self, error: OSError) -> None:
+        self._error = error
+        self.served.set()
+
+    def taken(self) -> Child:
+        """The process, or the error that kept it from starting."""
+        if self._error is not None:
+            raise self._error
+        assert self.child is not None
+        return self.child
 
 
 class Child:
@@ -103,7 +192,14 @@ class Child:
         process = await trio.lowlevel.open_process(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        return cls(process)
+        child = cls(process)
+        try:
+            if await child._receive() != ["ready"]:
+                raise ChildProcessError(f"it {_manner_of_death(await child._exit_code())} while it started")
+        except BaseException:
+            await child.kill()
+            raise
+        return child
 
     @property
     def is_alive(self) -> bool:
@@ -135,10 +231,13 @@ class Child:
             self._frames.extend(self._reader.feed(data))
         return self._frames.pop(0)
 
-    async def _post_mortem(self, call: ChildCall) -> Failure:
+    async def _exit_code(self) -> int | None:
         with trio.move_on_after(_EXIT_SECONDS):
             await self._process.wait()
-        code = self._process.poll()
+        return self._process.poll()
+
+    async def _post_mortem(self, call: ChildCall) -> Failure:
+        code = await self._exit_code()
         await self.kill()
         return Failure(
             ("WorkerProcessDied",),

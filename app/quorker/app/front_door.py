@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
+import platform
+import secrets
 import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -18,7 +20,7 @@ from typing import Protocol, cast
 
 import trio
 
-from quorker.app.children import ChildPool
+from quorker.app.children import open_child_pool
 from quorker.app.execution import Executor
 from quorker.app.failure import sole_member
 from quorker.app.gateway import (
@@ -98,7 +100,7 @@ async def open_member(app: Attachable, config: NodeConfig, plan: WorkPlan) -> As
     """A member of the cluster in this loop, with its worker."""
     _refuse_in_worker_process()
     _prepare(app, plan)
-    from quorker.transport.node_start import open_node  # late: worker processes import this module and open no node
+    from quorker.transport.node_start import open_node  # late: worker processes need this module, no node
 
     async with open_node(config) as node, attach(app, node, plan, node.address, node.node_id) as attached:
         yield attached
@@ -118,9 +120,14 @@ async def open_outsider(
     _prepare(app, plan)
     from quorker.transport.client import open_client  # late, as above
 
-    opening = open_client(addresses, secret=secret, tls=tls, cluster=cluster, name=f"client:{os.getpid()}")
+    opening = open_client(addresses, secret=secret, tls=tls, cluster=cluster, name=client_name())
     async with opening as connection, attach(app, connection, plan) as attached:
         yield attached
+
+
+def client_name() -> str:
+    """Of this client alone: a session that is opened under a name ends older ones of that name."""
+    return f"{platform.node()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @asynccontextmanager
@@ -144,19 +151,14 @@ async def _working(app: Attachable, gateway: LoopGateway, plan: WorkPlan) -> Asy
     if not plan.slots:
         yield
         return
-    pool = ChildPool(plan.slots)
-    executor = Executor(
-        pool, lambda ask: answer_ask(gateway, ask), min(app.payload_bytes_max, RESULT_BYTES_MAX)
-    )
     queues = app.queues if plan.queues is None else plan.queues
-    try:
+    result_bytes_max = min(app.payload_bytes_max, RESULT_BYTES_MAX)
+    async with open_child_pool(plan.slots) as pool:
+        executor = Executor(pool, lambda ask: answer_ask(gateway, ask), result_bytes_max)
         async with serve_jobs(
             gateway.connection, app.tasks, executor, queues, plan.slots, plan.shutdown_seconds
         ):
             yield
-    finally:
-        with trio.CancelScope(shield=True):
-            await pool.aclose()
 
 
 def _refuse_in_worker_process() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
-from quorker.app.errors import JobCancelled, JobFailed, JobNotFound
+from quorker.app.errors import JobCancelled, JobFailed, JobNotFound, JobPending
 from quorker.app.gateway import Ask, Gateway, Query, Submit, WaitFinished, refuse_blocking
 from quorker.app.payload import decode_result
 from quorker.core.errors import QuorkerError, Rejected
@@ -112,8 +112,14 @@ def _state(job_id: str) -> Plan[str]:
 
 def _result(job_id: str, timeout: float) -> Plan[Any]:
     """The second wait is for a job that another member made and this one had not heard of at first."""
-    yield WaitFinished(job_id, timeout)
-    record = yield from _read(job_id)
+    try:
+        yield WaitFinished(job_id, timeout)
+    except JobPending:
+        record = yield from _read(job_id)
+        if record["state"] in UNFINISHED:
+            raise
+    else:
+        record = yield from _read(job_id)
     if record["state"] in UNFINISHED:
         yield WaitFinished(job_id, timeout)
         record = yield from _read(job_id)

@@ -20,6 +20,27 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+def new_job(task: str, args: bytes, option: CallOptions) -> NewJob:
+    """The job of a call that is already encoded."""
+    return NewJob(
+        task,
+        args,
+        option.queue,
+        option.priority,
+        option.timeout_ms,
+        option.retry,
+        option.delay_ms,
+        option.at_wt,
+        option.unique_key,
+        option.unique_ms,
+        option.parent_id,
+        option.on,
+        option.headers,
+        option.tags,
+        option.retention_ms,
+    )
+
+
 class TaskHost(Protocol):
     """What a task needs of its app."""
 
@@ -61,24 +82,12 @@ class Task(Generic[P, R]):
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise BadPayload(f"{self.name}{self.signature} cannot be called like this: {error}") from None
-        option = self.options
-        return NewJob(
-            self.name,
-            encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max),
-            option.queue,
-            option.priority,
-            option.timeout_ms,
-            option.retry,
-            option.delay_ms,
-            option.at_wt,
-            option.unique_key,
-            option.unique_ms,
-            option.parent_id,
-            option.on,
-            option.headers,
-            option.tags,
-            option.retention_ms,
-        )
+        packed = encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max)
+        return new_job(self.name, packed, self.options)
+
+    def with_options(self, changes: dict[str, Any]) -> Self:
+        """A copy with other `CallOptions`."""
+        return replace(self, options=replace(self.options, **changes))
 
     def using(
         self,
@@ -116,7 +125,7 @@ class Task(Generic[P, R]):
             "tags": tags,
             "retention": retention,
         }
-        return replace(self, options=replace(self.options, **read_options(given)))
+        return self.with_options(read_options(given))
 
 
 RegisteredTask: TypeAlias = Task[..., Any]

@@ -1,0 +1,108 @@
+"""How commands reach a cluster: options that `status` and `job` share, from the line, the environment or quorker.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import trio
+from cyclopts import Parameter
+from cyclopts.config import Env, Toml
+
+from quorker.app.cli.output import Format
+from quorker.app.front_door import client_name
+from quorker.core.errors import ConfigurationError, NotApplied
+from quorker.transport.client import open_client
+from quorker.transport.connection import Connection
+from quorker.transport.tls import TlsPaths
+
+T = TypeVar("T")
+
+DEFAULT_ADDRESS: Final = "127.0.0.1:7701"
+GRACE_SECONDS: Final = 2.0  # the client itself gives up before, and says why
+
+
+def config_of(table: str) -> list[Any]:
+    """The line wins over QUORKER_<OPTION>, that over `[table]` in quorker.toml here or above, that over defaults."""
+    return [
+        Env("QUORKER_", command=False),
+        Toml(
+            "quorker.toml",
+            root_keys=(table,),
+            use_commands_as_keys=False,
+            search_parents=True,
+            allow_unknown=True,
+        ),
+    ]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions:
+    """Which cluster, and how answers are shown."""
+
+    address: Annotated[
+        tuple[str, ...], Parameter(help="A member, host:port; repeat it for others to fall back on.")
+    ] = (DEFAULT_ADDRESS,)
+    cluster: Annotated[str | None, Parameter(help="Refuse to talk to a cluster with another name.")] = None
+    secret_file: Annotated[Path | None, Parameter(help="File with the cluster's secret.")] = None
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_authority: Path | None = None
+    timeout: Annotated[float, Parameter(help="Seconds to wait for the cluster.")] = 10.0
+    output: Annotated[Format, Parameter(name=["--output", "-o"], help="For people or for programs.")] = (
+        "table"
+    )
+
+
+def read_secret(path: Path | None) -> bytes | None:
+    """The secret in a file, without the line's end. Raises `ConfigurationError`."""
+    if path is None:
+        return None
+    try:
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(f"the secret file cannot be read: {error}") from None
+
+
+def tls_paths(certificate: Path | None, key: Path | None, authority: Path | None) -> TlsPaths | None:
+    """All three files or none. Raises `ConfigurationError`."""
+    if certificate is None and key is None and authority is None:
+        return None
+    if certificate is None or key is None or authority is None:
+        raise ConfigurationError("TLS needs --tls-certificate, --tls-key and --tls-authority, all three")
+    return TlsPaths(certificate, key, authority)
+
+
+def with_connection(
+    options: ClientOptions,
+    act: Callable[[Connection], Awaitable[T]],
+    *,
+    observer: bool = True,
+    extra_wait: float = 0.0,
+) -> T:
+    """Connect, act, disconnect. An observer only reads, and needs no leader. `extra_wait`: seconds that `act` may take
+    beyond the timeout. Raises `NotApplied` when no member answers in time."""
+    return trio.run(_connected, options, act, observer, extra_wait)
+
+
+async def _connected(
+    options: ClientOptions, act: Callable[[Connection], Awaitable[T]], observer: bool, extra_wait: float
+) -> T:
+    opening = open_client(
+        options.address,
+        secret=read_secret(options.secret_file),
+        tls=tls_paths(options.tls_certificate, options.tls_key, options.tls_authority),
+        cluster=options.cluster,
+        name=client_name(),
+        default_timeout=options.timeout,
+        observer=observer,
+    )
+    with trio.move_on_after(options.timeout + extra_wait + GRACE_SECONDS):
+        async with opening as connection:
+            return await act(connection)
+    raise NotApplied(
+        f"the cluster at {', '.join(options.address)} gave no answer within {options.timeout:g} s"
+    )

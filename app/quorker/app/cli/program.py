@@ -1,0 +1,65 @@
+"""The commands put together, and the one place where errors become a line on stderr and an exit code.
+
+0 ok   1 refused   2 usage   3 damaged or not found   4 no quorum   5 timeout   6 the disk failed   130 interrupted
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import trio
+from cyclopts import App as Program
+from cyclopts import CycloptsError
+
+from quorker.app.cli.demo_command import demo
+from quorker.app.cli.job_commands import job_program
+from quorker.app.cli.node_command import node_program
+from quorker.app.cli.status_command import status_program
+from quorker.app.failure import sole_member
+from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE, QuorkerError
+
+EXIT_INTERRUPTED: Final = 130
+
+program = Program(
+    name="quorker",
+    help="Background jobs replicated by Raft: no Redis, no SQL, no broker.",
+    help_epilogue="Exit codes: 0 ok, 1 refused, 2 usage, 3 damaged or not found, 4 no quorum, 5 timeout, 6 disk failed.",
+    result_action="return_value",
+)
+for part in (node_program, status_program, job_program):
+    program.command(part)
+program.command(demo)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse and carry out one command line; returns the exit code and never raises but for bugs."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    return exit_code_of(lambda: program(list(arguments), exit_on_error=False, print_error=True))
+
+
+def exit_code_of(act: Callable[[], Any]) -> int:
+    """What `act` returns as an exit code; errors that are meant for people become a line on stderr."""
+    try:
+        code = act()
+    except CycloptsError:
+        return EXIT_USAGE  # cyclopts has printed it
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except Exception as raised:
+        error = sole_member(raised)
+        if isinstance(error, QuorkerError):
+            return _say(str(error), error.exit_code)
+        if isinstance(error, trio.TooSlowError):
+            return _say("no answer in time", EXIT_TIMEOUT)
+        if isinstance(error, OSError):
+            return _say(str(error), EXIT_REFUSED)
+        raise
+    return code if isinstance(code, int) else EXIT_OK
+
+
+def _say(message: str, exit_code: int) -> int:
+    print(f"quorker: {message}", file=sys.stderr)
+    return exit_code

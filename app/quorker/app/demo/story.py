@@ -1,0 +1,202 @@
+"""The course of the demo: start, work, kill leaders, kill everything, wait, judge. Prints what happens as it happens."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from quorker.app.app import App
+from quorker.app.demo.clients import Workload
+from quorker.app.demo.ledger import read_ledger
+from quorker.app.demo.members import Members
+from quorker.app.demo.verdict import Verdict, judge, table_lines
+from quorker.app.front_door import Attached
+from quorker.core.errors import QuorkerError
+from quorker.transport.connection import Status
+
+CLIENTS: Final = 4
+_NOBODY: Final = 0
+_POLL_SECONDS: Final = 0.05
+_LEADER_SECONDS: Final = 20.0
+_READS_AT_ONCE: Final = 16
+_PROGRESS_SECONDS: Final = 2.0
+_UNFINISHED: Final = ("Enqueued", "Scheduled", "Awaiting", "Processing")
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """How much happens. `seconds`: over which the jobs are enqueued; `settle_seconds`: for the rest to end."""
+
+    jobs: int = 2000
+    kills: int = 2
+    blackout: bool = True
+    members: int = 3
+    workers: int = 8
+    seconds: float = 18.0
+    down_seconds: float = 1.0
+    settle_seconds: float = 25.0
+
+
+class Story:
+    """One run of the demo."""
+
+    def __init__(self, script: Script, say: Callable[[str], None]) -> None:
+        self.script = script
+        self.workload = Workload(script.jobs, script.seconds)
+        self._say = say
+        self._started = trio.current_time()
+        self._app = App("demo")
+
+    async def run(self) -> Verdict:
+        """Everything, in a temporary directory that is removed afterwards."""
+        with tempfile.TemporaryDirectory(prefix="quorker-demo-") as directory:
+            members = Members(Path(directory), self.script.members, self.script.workers)
+            try:
+                return await self._run(members)
+            except BaseException:
+                self._say(members.logs())
+                raise
+            finally:
+                await members.stop_all()
+
+    async def _run(self, members: Members) -> Verdict:
+        script = self.script
+        self.say(f"starting {script.members} members on {', '.join(members.addresses.values())}")
+        await members.start_all()
+        async with self._app.connect(*members.addresses.values()) as watch:
+            leader = await self._wait_leader(watch, {_NOBODY})
+            self.say(f"node {leader} leads; {CLIENTS} clients start to enqueue {script.jobs} jobs")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._report_progress)
+                async with trio.open_nursery() as clients:
+                    self._start_clients(clients, members)
+                    await self._break_things(members, watch)
+                self.say(f"all {script.jobs} jobs are acknowledged; waiting for them to end")
+                await self._wait_settled(watch)
+                nursery.cancel_scope.cancel()
+            self.say("reading every acknowledged job from the cluster and from the ledger")
+            records = await self._read_records(watch)
+        verdict = judge(self.workload.acknowledged, records, read_ledger(members.ledger), members.kills)
+        for line in table_lines(verdict):
+            self._say(line)
+        return verdict
+
+    def _start_clients(self, nursery: trio.Nursery, members: Members) -> None:
+        addresses = list(members.addresses.values())
+        for number in range(CLIENTS):
+            first = number % len(addresses)
+            nursery.start_soon(self.workload.run_client, addresses[first:] + addresses[:first])
+
+    async def _break_things(self, members: Members, watch: Attached) -> None:
+        """Spread over the work: each leader in its turn, and everything at the end."""
+        steps = self.script.kills + self.script.blackout + 1
+        for step in range(1, self.script.kills + 1):
+            await self.workload.wait_acknowledged(self.script.jobs * step // steps)
+            await self._kill_leader(members, watch)
+        if self.script.blackout:
+            await self.workload.wait_acknowledged(self.script.jobs * (steps - 1) // steps)
+            await self._kill_everything(members, watch)
+
+    async def _kill_leader(self, members: Members, watch: Attached) -> None:
+        leader = await self._wait_leader(watch, {_NOBODY})
+        await self._wait_running_at(members, leader)
+        await members.kill(leader)
+        killed_at = trio.current_time()
+        self.say(
+            f"node {leader}, the leader, is killed with SIGKILL; {self._at_work(members, leader)} ran there"
+        )
+        successor = await self._wait_leader(watch, {_NOBODY, leader})
+        self.say(f"node {successor} leads, {trio.current_time() - killed_at:.1f} s later")
+        await trio.sleep(self.script.down_seconds)
+        await members.start(leader)
+        self.say(f"node {leader} is back from its disk")
+
+    async def _kill_everything(self, members: Members, watch: Attached) -> None:
+        await self._wait_running_at(members, await self._wait_leader(watch, {_NOBODY}))
+        acknowledged = len(self.workload.acknowledged)
+        await members.kill(*members.running)
+        running = sum(self._count_at_work(members, node) for node in members.addresses)
+        self.say(
+            f"all members are killed at once; {acknowledged} jobs are acknowledged, {running} were running"
+        )
+        await trio.sleep(self.script.down_seconds)
+        await members.start_all()
+        leader = await self._wait_leader(watch, {_NOBODY})
+        self.say(f"all members are back from their disks; node {leader} leads")
+
+    async def _wait_leader(self, watch: Attached, unwanted: set[int]) -> int:
+        """Ask until a member names a leader, and the member itself says that it leads or follows it."""
+        with trio.fail_after(_LEADER_SECONDS):
+            while True:
+                status = await self._status(watch)
+                if status is not None and status.leader not in unwanted:
+                    return status.leader
+                await trio.sleep(_POLL_SECONDS)
+
+    async def _status(self, watch: Attached) -> Status | None:
+        try:
+            return await watch.astatus()
+        except QuorkerError:
+            return None
+
+    async def _wait_running_at(self, members: Members, node: int) -> None:
+        """A kill is of interest while jobs run there."""
+        with trio.move_on_after(_PROGRESS_SECONDS):
+            while True:
+                if self._count_at_work(members, node):
+                    return
+                await trio.sleep(_POLL_SECONDS)
+
+    def _at_work(self, members: Members, node: int) -> str:
+        count = self._count_at_work(members, node)
+        return "1 job" if count == 1 else f"{count} jobs"
+
+    def _count_at_work(self, members: Members, node: int) -> int:
+        """Runs without an end in the ledger, since the node was started last."""
+        since = members.started_at[node]
+        return sum(
+            run.node == node and not run.ending and run.started > since for run in read_ledger(members.ledger)
+        )
+
+    async def _report_progress(self) -> None:
+        while True:
+            await trio.sleep(_PROGRESS_SECONDS)
+            self.say(f"{len(self.workload.acknowledged)} of {self.script.jobs} jobs acknowledged")
+
+    async def _wait_settled(self, watch: Attached) -> None:
+        """Until no job is unfinished, or the time for it is up: then the verdict counts what is stuck."""
+        with trio.move_on_after(self.script.settle_seconds):
+            while True:
+                if not await self._count_unfinished(watch):
+                    return
+                await trio.sleep(_POLL_SECONDS * 4)
+
+    async def _count_unfinished(self, watch: Attached) -> int:
+        try:
+            counts = (await watch.connection.query("state_counts", {})).value
+        except QuorkerError:
+            return 1
+        return sum(counts.get(state, 0) for state in _UNFINISHED)
+
+    async def _read_records(self, watch: Attached) -> dict[str, Any]:
+        """What the cluster says of each job, after one read that misses nothing acknowledged."""
+        await watch.connection.query("clock", {}, consistency="linearizable")
+        limiter = trio.CapacityLimiter(_READS_AT_ONCE)
+        records: dict[str, Any] = {}
+
+        async def read(job_id: str) -> None:
+            async with limiter:
+                records[job_id] = (await watch.connection.query("job_details", {"job_id": job_id})).value
+
+        async with trio.open_nursery() as nursery:
+            for job_id in self.workload.acknowledged:
+                nursery.start_soon(read, job_id)
+        return records
+
+    def say(self, text: str) -> None:
+        self._say(f"{trio.current_time() - self._started:6.1f} s  {text}")

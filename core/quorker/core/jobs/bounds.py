@@ -7,10 +7,10 @@ has which check stands in `commands.py`, and whether a command makes sense now i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import isnan
-from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar
 
 T = TypeVar("T")
 Check: TypeAlias = Callable[[Any], T]
@@ -143,10 +143,11 @@ def maybe(check_value: Check[T]) -> Check[T | None]:
     return check
 
 
-def array(what: str, value: Any) -> Sequence[Any]:
+def array(what: str, value: Any) -> Any:
+    """A list or tuple of anything."""
     if type(value) is not list and type(value) is not tuple:
         refuse(what, "must be an array")
-    return cast("Sequence[Any]", value)
+    return value  # pyright: ignore[reportUnknownVariableType]  # of anything
 
 
 def many(what: str, check_item: Check[T], low: int, high: int) -> Check[tuple[T, ...]]:

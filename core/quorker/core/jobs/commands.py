@@ -10,7 +10,7 @@ Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, TypeAlias, cast, get_args
 
@@ -176,13 +176,12 @@ _IN_BATCH: Final[dict[int, type[Any]]] = {
 
 
 def _numbered(what: str, wire: Any, known: Mapping[int, type[Any]]) -> Any:
-    if (type(wire) is not list and type(wire) is not tuple) or not wire:
-        bounds.refuse(what, "must be an array that begins with a number")
-    number, *values = cast("Sequence[Any]", wire)
+    items = bounds.array(what, wire)
+    number = items[0] if items else None
     found = known.get(number) if type(number) is int else None
     if found is None:
         bounds.refuse(what, "its number is not known here")
-    return from_wire(found, values)
+    return from_wire(found, items[1:])
 
 
 def _precondition(wire: Any) -> Precondition:
@@ -427,4 +426,5 @@ def encode(command: Command) -> Wire:
 
 def decode(wire: Any) -> Command:
     """The command of a wire form. Raises `BadCommand` with the reason, and nothing else, for any other value."""
-    return cast("Command", _numbered("command", wire, _BY_OP))
+    command: Command = _numbered("command", wire, _BY_OP)
+    return command

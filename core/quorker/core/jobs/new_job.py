@@ -7,8 +7,7 @@ Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 from quorker.core.jobs import bounds
 from quorker.core.jobs.bounds import ON, ON_EXCEED
@@ -80,9 +79,7 @@ def retry_policy_from_wire(value: Any) -> RetryPolicy:
 
 def new_job_from_wire(value: Any) -> NewJob:
     """A `NewJob` out of its array. Raises `BadCommand`."""
-    if type(value) is not list and type(value) is not tuple:
-        bounds.refuse("job", "must be an array")
-    return from_wire(NewJob, cast("Sequence[Any]", value))
+    return from_wire(NewJob, bounds.array("job", value))
 
 
 def grant_to_wire(grant: JobGrant) -> tuple[Any, ...]:

@@ -103,7 +103,7 @@ def take(tables: Tables) -> SnapshotView:
         snapshot_rows.head_of(tables),
         [snapshot_rows.queue_row(queue) for queue in tables.queues.values()],
         [
-            (queue.name, priority, [*lane.front.items(), *lane.back.items()])
+            (queue.name, priority, list(lane.front.items()) + lane.back.items())
             for queue in tables.queues.values()
             for priority, lane in sorted(queue.lanes.items())
         ],

@@ -96,8 +96,9 @@ def to_wire(record: object) -> Wire:
     ]
 
 
-def _plain(value: object) -> object:
-    if type(value) is tuple:
-        items = cast("tuple[object, ...]", value)
-        return [item if type(item) in _SCALARS else _plain(item) for item in items]
-    return to_wire(value)
+def _plain(value: Any) -> Any:
+    return [*map(_plain_item, value)] if type(value) is tuple else to_wire(value)
+
+
+def _plain_item(item: Any) -> Any:
+    return item if type(item) in _SCALARS else _plain(item)

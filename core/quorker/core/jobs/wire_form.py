@@ -97,7 +97,9 @@ def to_wire(record: object) -> Wire:
 
 
 def _plain(value: Any) -> Any:
-    return [*map(_plain_item, value)] if type(value) is tuple else to_wire(value)
+    if type(value) is not tuple:
+        return to_wire(value)
+    return [_plain_item(item) for item in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]  # any
 
 
 def _plain_item(item: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from quorker.app.child_protocol import ChildCall
 from quorker.app.children import ChildPool, Done, open_child_pool
@@ -138,9 +139,12 @@ async def test_a_busy_process_dies_with_its_node(alive: Alive) -> None:
     node = (
         "import trio\n"
         "from quorker.app.child_protocol import ChildCall\n"
-        "from quorker.app.children import ChildPool\n"
+        "from quorker.app.children import open_child_pool\n"
         f"call = ChildCall(*{tuple(call('hang_with_a_program', alive.path))!r})\n"
-        "trio.run(ChildPool(1).run, call, None)\n"
+        "async def main():\n"
+        "    async with open_child_pool(1) as pool:\n"
+        "        await pool.run(call, None)\n"
+        "trio.run(main)\n"
     )
     process = await trio.lowlevel.open_process([sys.executable, "-c", node])
     await alive.wait_started()
@@ -169,3 +173,42 @@ async def test_closing_the_pool_leaves_no_process() -> None:
         pid = (await result(pool, call("whoami")))[5]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+async def test_a_burst_of_short_jobs_does_not_start_a_process_for_each() -> None:
+    pids: set[int] = set()
+
+    async with open_child_pool(50) as pool:
+
+        async def one() -> None:
+            pids.add((await result(pool, call("whoami")))[5])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(one)
+    assert len(pids) < 10
+
+
+async def test_a_job_that_gives_up_waiting_leaves_no_trace(alive: Alive) -> None:
+    async with open_child_pool(1) as pool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pool.run, call("hang", alive.path), no_asks)
+            await alive.wait_started()
+            with trio.move_on_after(0) as scope:
+                await pool.run(call("add", 1, 1), no_asks)
+            assert scope.cancelled_caught
+            nursery.start_soon(result, pool, call("add", 1, 1))
+            await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert await result(pool, call("add", 1, 1)) == 2
+
+
+async def test_processes_that_cannot_start_fail_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_child_pool(1) as pool:
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, "executable", "/no/such/python")
+            assert "no worker process can be started" in (await failure(pool, call("add", 1, 1))).message
+            patched.setattr(sys, "executable", "/bin/false")
+            failed = await failure(pool, call("add", 1, 1))
+            assert failed.message.endswith("it ended with exit code 1 while it started")
+        assert await result(pool, call("add", 1, 1)) == 2

@@ -80,6 +80,7 @@ class ChildPool:
             outcome = await child.run(call, answer_ask)
         except BaseException:
             self._processes -= 1
+            self._grow_if_needed()
             await child.kill()
             raise
         self._give(child)

@@ -18,8 +18,8 @@ _UNIQUE_SECONDS: Final = 3600
 _MIX: Final = (
     *(("deliver", 0.005),) * 5,
     ("stumble", 0.005),
-    *(("compute", 0.01),) * 2,
-    ("compute", 0.1),
+    *(("compute", 0.005),) * 2,
+    ("compute", 0.02),
     ("deliver", 1.0),
 )
 

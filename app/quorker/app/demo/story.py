@@ -72,7 +72,7 @@ class Story:
             leader = await self._wait_leader(watch, {_NOBODY})
             self.say(f"node {leader} leads; {CLIENTS} clients start to enqueue {script.jobs} jobs")
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._report_progress)
+                nursery.start_soon(self._report_progress, watch)
                 async with trio.open_nursery() as clients:
                     self._start_clients(clients, members)
                     await self._break_things(members, watch)
@@ -163,25 +163,32 @@ class Story:
             run.node == node and not run.ending and run.started > since for run in read_ledger(members.ledger)
         )
 
-    async def _report_progress(self) -> None:
+    async def _report_progress(self, watch: Attached) -> None:
         while True:
             await trio.sleep(_PROGRESS_SECONDS)
-            self.say(f"{len(self.workload.acknowledged)} of {self.script.jobs} jobs acknowledged")
+            counts = await self._state_counts(watch)
+            ended = "" if counts is None else f", {counts.get('Succeeded', 0)} succeeded"
+            self.say(f"{len(self.workload.acknowledged)} of {self.script.jobs} jobs acknowledged{ended}")
 
     async def _wait_settled(self, watch: Attached) -> None:
         """Until no job is unfinished, or the time for it is up: then the verdict counts what is stuck."""
         with trio.move_on_after(self.script.settle_seconds):
             while True:
-                if not await self._count_unfinished(watch):
+                if await self._is_settled(watch):
                     return
                 await trio.sleep(_POLL_SECONDS * 4)
 
-    async def _count_unfinished(self, watch: Attached) -> int:
+    async def _is_settled(self, watch: Attached) -> bool:
+        counts = await self._state_counts(watch)
+        return counts is not None and not any(counts.get(state, 0) for state in _UNFINISHED)
+
+    async def _state_counts(self, watch: Attached) -> dict[str, int] | None:
+        """Jobs by state; None while no member answers."""
         try:
-            counts = (await watch.connection.query("state_counts", {})).value
+            counts: dict[str, int] = (await watch.connection.query("state_counts", {})).value
         except QuorkerError:
-            return 1
-        return sum(counts.get(state, 0) for state in _UNFINISHED)
+            return None
+        return counts
 
     async def _read_records(self, watch: Attached) -> dict[str, Any]:
         """What the cluster says of each job, after one read that misses nothing acknowledged."""

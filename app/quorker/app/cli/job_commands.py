@@ -19,9 +19,10 @@ from quorker.app.errors import JobNotFound
 from quorker.app.gateway import Ask, perform
 from quorker.app.payload import PAYLOAD_BYTES_MAX, encode_call
 from quorker.app.results import JobHandle
-from quorker.app.settings import CallOptions, read_options
+from quorker.app.settings import CallOptions, checked_option, read_options
 from quorker.app.tasks import new_job
 from quorker.core.errors import InvalidInput
+from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 from quorker.core.jobs.lifecycle import STATES
 from quorker.transport.connection import Connection
@@ -88,7 +89,8 @@ async def _enqueue(connection: Connection, new: NewJob) -> tuple[str, int]:
 
 def _print_result(job_id: str, client: ClientOptions, wait: float) -> None:
     async def result(connection: Connection) -> Any:
-        return await JobHandle[Any](job_id, ConnectionHost(connection)).aresult(wait)
+        job: JobHandle[Any] = JobHandle(job_id, ConnectionHost(connection))
+        return await job.aresult(wait)
 
     value = with_connection(client, result, extra_wait=wait)
     if client.output == "json":
@@ -246,6 +248,7 @@ def _new_job(task: str, args: list[Any], kwargs: dict[str, Any], job: EnqueueOpt
     }
     options = read_options(given)
     if job.app is None:
+        checked_option("task", task, bounds.TASK)
         packed = encode_call(args, kwargs, bytes_max=PAYLOAD_BYTES_MAX)
         return new_job(task, packed, CallOptions(**options))
     app = load_app(job.app)

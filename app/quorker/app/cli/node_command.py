@@ -92,11 +92,10 @@ async def _serve(app: App, options: NodeOptions) -> None:
 async def _stop_on_signal(options: NodeOptions, stop: trio.Event) -> None:
     """The first signal stops gracefully; another one ends the process there and then."""
     with trio.open_signal_receiver(*_STOP_SIGNALS) as signals:
-        async for number in signals:
-            if stop.is_set():
-                os._exit(128 + number)
-            print(f"node {options.node_id} stops on {signal.Signals(number).name}", flush=True)
-            stop.set()
+        number = await anext(aiter(signals))
+        print(f"node {options.node_id} stops on {signal.Signals(number).name}", flush=True)
+        stop.set()
+        os._exit(128 + await anext(aiter(signals)))
 
 
 async def _stop_at_eof(stop: trio.Event) -> None:

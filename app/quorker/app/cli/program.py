@@ -37,15 +37,15 @@ program.command(demo)
 def run(arguments: Sequence[str]) -> int:
     """Parse and carry out one command line; returns the exit code and never raises but for bugs."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    return exit_code_of(lambda: program(list(arguments), exit_on_error=False, print_error=True))
+    return exit_code_of(lambda: program(list(arguments), exit_on_error=False, print_error=False))
 
 
 def exit_code_of(act: Callable[[], Any]) -> int:
     """What `act` returns as an exit code; errors that are meant for people become a line on stderr."""
     try:
         code = act()
-    except CycloptsError:
-        return EXIT_USAGE  # cyclopts has printed it
+    except CycloptsError as wrong:
+        return _say(" ".join(str(wrong).split()), EXIT_USAGE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as raised:

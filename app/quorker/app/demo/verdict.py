@@ -115,15 +115,15 @@ def _token(entry: Mapping[str, Any]) -> Any:
 
 
 def table_lines(verdict: Verdict) -> list[str]:
-    """The verdict for people."""
-    why = "; ".join(f"{count}: {reason}" for reason, count in verdict.repeats.items())
+    """The verdict for people. A job may have run again for more than one reason."""
     rows = [
-        ("acknowledged", verdict.acknowledged, ""),
-        ("succeeded", verdict.succeeded, ""),
-        ("retried after a failure", verdict.retried, "as asked for"),
-        ("executed more than once", verdict.repeated, why),
-        ("lost", verdict.lost, ""),
-        ("stuck", verdict.stuck, ""),
-        ("completed twice", verdict.completed_twice, ""),
+        ("acknowledged", verdict.acknowledged),
+        ("succeeded", verdict.succeeded),
+        ("failed and retried, as asked", verdict.retried),
+        ("executed more than once", verdict.repeated),
+        *((f"  {reason}", count) for reason, count in verdict.repeats.items()),
+        ("lost", verdict.lost),
+        ("stuck", verdict.stuck),
+        ("completed twice", verdict.completed_twice),
     ]
-    return [f"  {name:<24}{count:>7}  {remark}".rstrip() for name, count, remark in rows]
+    return [f"  {name:<60}{count:>7}" for name, count in rows]

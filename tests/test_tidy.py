@@ -118,7 +118,7 @@ def test_no_dead_module() -> None:
     imported = {name for path in python_files() for name in imported_modules(ast.parse(path.read_text()))}
     texts = (ROOT / "Makefile").read_text() + (ROOT / "pyproject.toml").read_text()
     named = texts + "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
-    dead = []
+    dead: list[str] = []
     for path in sources:
         parts = path.relative_to(ROOT).with_suffix("").parts[1:]
         module = ".".join(parts)

@@ -35,15 +35,15 @@ class Result:
 
 @dataclass
 class Cluster:
-    replicas: dict[int, Replica] = field(default_factory=dict)
-    sessions: dict[int, ClientSession] = field(default_factory=dict)
+    replicas: dict[int, Replica] = field(default_factory=dict[int, Replica])
+    sessions: dict[int, ClientSession] = field(default_factory=dict[int, ClientSession])
     now_ms: int = 0
-    wall_ms: dict[int, int] = field(default_factory=dict)
-    cut: set[int] = field(default_factory=set)
-    log: list[Entry] = field(default_factory=list)
-    snapshots: dict[SnapshotMeta, list[bytes]] = field(default_factory=dict)
-    refused: list[Refused] = field(default_factory=list)
-    reads: list[ReadReady | ReadFailed] = field(default_factory=list)
+    wall_ms: dict[int, int] = field(default_factory=dict[int, int])
+    cut: set[int] = field(default_factory=set[int])
+    log: list[Entry] = field(default_factory=list[Entry])
+    snapshots: dict[SnapshotMeta, list[bytes]] = field(default_factory=dict[SnapshotMeta, list[bytes]])
+    refused: list[Refused] = field(default_factory=list[Refused])
+    reads: list[ReadReady | ReadFailed] = field(default_factory=list[ReadReady | ReadFailed])
     save_snapshots: bool = True
     on_applied: Callable[[int, Applied], None] = lambda node, effect: None
 

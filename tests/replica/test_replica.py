@@ -12,6 +12,8 @@ from quorker.core.jobs.commands import EnqueueJobs, IncrementCounter, NewJob
 from quorker.core.raft.effects import DropReason, ReadReady, Role
 from quorker.core.replica import LogClock
 
+codec: Any = msgpack
+
 
 def counter(key: str = "c") -> IncrementCounter:
     return IncrementCounter(key, 1)
@@ -24,7 +26,7 @@ def value_of(cluster: Any, node: int, key: str = "c") -> Any:
 def stamps(cluster: Any, node: int) -> list[tuple[int, int]]:
     raft = cluster.replicas[node].raft
     entries = raft.log.entries(raft.first_index, raft.last_index + 1)
-    return [tuple(msgpack.unpackb(entry.data)[:2]) for entry in entries if entry.data]
+    return [tuple(codec.unpackb(entry.data)[:2]) for entry in entries if entry.data]
 
 
 @pytest.mark.parametrize("node", [1, 2, 3])

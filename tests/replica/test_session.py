@@ -13,6 +13,7 @@ from quorker.core.jobs.new_job import JobGrant
 from quorker.core.session import GROUP_COMMANDS_MAX, WINDOW, ClientSession, SessionConfig, SessionState
 from quorker.core.worker import Worker
 
+codec: Any = msgpack
 TTL_MS = 9_000
 SESSION_ID = 65_537
 COMMAND = IncrementCounter("c", 1)
@@ -38,7 +39,7 @@ def group_of(session: ClientSession) -> tuple[int, int, list[int]]:
     """(session, acknowledged below, sequences) of what is sent now."""
     packed = session.take_group()
     assert packed is not None
-    session_id, acked_below, commands = msgpack.unpackb(packed)
+    session_id, acked_below, commands = codec.unpackb(packed)
     return session_id, acked_below, [seq for seq, _ in commands]
 
 
@@ -53,7 +54,7 @@ def test_opening_names_its_nonce_and_is_repeated_until_answered() -> None:
     session = ClientSession(SessionConfig("s", TTL_MS, retransmit_ms=2_000), nonce=42)
     session.open(0)
     first = session.take_group()
-    assert msgpack.unpackb(first) == [0, 0, [[42, list(encode(OpenSession("s", TTL_MS, True)))]]]
+    assert codec.unpackb(first) == [0, 0, [[42, list(encode(OpenSession("s", TTL_MS, True)))]]]
     assert session.take_group() is None
     session.tick(2_000)
     assert session.take_group() == first
@@ -99,9 +100,9 @@ def test_a_rejection_carries_its_reason(session: ClientSession) -> None:
 
 def test_no_more_than_a_window_is_under_way(session: ClientSession) -> None:
     submit(session, WINDOW + 10)
-    sent = []
+    sent: list[int] = []
     while (packed := session.take_group()) is not None:
-        sent += [seq for seq, _ in msgpack.unpackb(packed)[2]]
+        sent += [seq for seq, _ in codec.unpackb(packed)[2]]
     assert sent == list(range(1, WINDOW + 1))
     session.on_reply(1, (0, None))
     assert group_of(session) == (SESSION_ID, 2, [WINDOW + 1])
@@ -164,7 +165,7 @@ def test_an_idle_session_renews_itself_at_a_third_of_its_time(session: ClientSes
     session.tick(TTL_MS // 3)
     packed = session.take_group()
     assert packed is not None
-    assert msgpack.unpackb(packed)[2] == [[1, list(encode(KeepAlive()))]]
+    assert codec.unpackb(packed)[2] == [[1, list(encode(KeepAlive()))]]
 
 
 def test_any_answered_command_renews_from_when_it_was_first_sent(session: ClientSession) -> None:

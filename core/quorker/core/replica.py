@@ -37,6 +37,7 @@ from quorker.core.raft.effects import (
 )
 from quorker.core.raft.messages import NOBODY, Entry, EntryKind, Message, NodeId, SnapshotMeta
 
+_codec: Any = msgpack
 OWN_GROUPS: Final = 0  # the session number of commands that the leader itself proposes
 
 
@@ -156,18 +157,20 @@ class Replica:
     clock: LogClock = field(default_factory=LogClock)
     loading: SnapshotMeta | None = None
     saving: SnapshotMeta | None = None
-    _effects: list[ReplicaEffect] = field(default_factory=list)
-    _groups: deque[Group] = field(default_factory=deque)
+    _effects: list[ReplicaEffect] = field(default_factory=list[ReplicaEffect])
+    _groups: deque[Group] = field(default_factory=deque[Group])
     _groups_bytes: int = 0
-    _rounds: dict[int, list[Group]] = field(default_factory=dict)  # proposal context -> its groups
-    _round_index: dict[int, int] = field(default_factory=dict)  # proposal context -> log index
+    _rounds: dict[int, list[Group]] = field(
+        default_factory=dict[int, list[Group]]
+    )  # proposal context -> its groups
+    _round_index: dict[int, int] = field(default_factory=dict[int, int])  # proposal context -> log index
     _next_context: int = 1
-    _postponed: deque[Entry] = field(default_factory=deque)  # entries that wait for a snapshot to load
+    _postponed: deque[Entry] = field(default_factory=deque[Entry])  # entries that wait for a snapshot to load
     _bytes_since_snapshot: int = 0
     _snapshot_index: int = 0
     _maintenance_context: int = 0
     _maintenance_at_ms: int = 0
-    _packer: msgpack.Packer = field(default_factory=msgpack.Packer)
+    _packer: Any = field(default_factory=_codec.Packer)
 
     @classmethod
     def start(
@@ -442,5 +445,5 @@ class Replica:
 def _stamp_of(entry: Entry) -> tuple[int, int] | None:
     if entry.kind is not EntryKind.NORMAL or not entry.data:
         return None
-    batch: Any = msgpack.unpackb(entry.data)
+    batch: Any = _codec.unpackb(entry.data)
     return int(batch[0]), int(batch[1])

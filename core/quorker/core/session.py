@@ -17,6 +17,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, encode
 
+_codec: Any = msgpack
 WINDOW: Final = 4096  # commands under way at once; the replicas keep that many replies per session
 LEASE_SHARE: Final = 0.8  # of the ttl, counted from sending: the holder stops there (guarantee T3)
 RENEW_SHARE: Final = 1 / 3
@@ -68,13 +69,13 @@ class ClientSession:
     lost_reason: str = ""
     _next_seq: int = 1
     _answered_below: int = 1
-    _outstanding: dict[int, Pending] = field(default_factory=dict)
-    _unsent: deque[Pending] = field(default_factory=deque)
+    _outstanding: dict[int, Pending] = field(default_factory=dict[int, Pending])
+    _unsent: deque[Pending] = field(default_factory=deque[Pending])
     _opened_sent_ms: int = -1
     _open_first_sent_ms: int = -1
     _renewed_ms: int = 0
     _retry_at_ms: int = 0
-    _packer: msgpack.Packer = field(default_factory=msgpack.Packer)
+    _packer: Any = field(default_factory=_codec.Packer)
 
     # ------------------------------------------------------------------ what callers do
 

@@ -17,7 +17,7 @@ from quorker.core.jobs.commands import JobGrant
 class Worker:
     """The jobs of one session that run in this process, by token."""
 
-    running: dict[int, JobGrant] = field(default_factory=dict)
+    running: dict[int, JobGrant] = field(default_factory=dict[int, JobGrant])
     stopped: bool = False
     _highest_token: int = 0
 

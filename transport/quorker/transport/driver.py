@@ -108,7 +108,7 @@ class Driver:
         self._perform: dict[type[ReplicaEffect], Callable[..., None]] = {
             Send: self._send,
             Persist: self._lane.append,
-            Forward: lambda effect: links.forward(effect.to, effect.group),
+            Forward: self._forward,
             Applied: owner.on_applied,
             Refused: owner.on_refused,
             ReadReady: owner.on_read,
@@ -209,6 +209,9 @@ class Driver:
 
     def _send(self, effect: Send) -> None:
         self.links.send(effect.to, effect.message)
+
+    def _forward(self, effect: Forward) -> None:
+        self.links.forward(effect.to, effect.group)
 
 
 def _raise_fatal(effect: Fatal) -> None:

@@ -6,11 +6,13 @@ outcome too, and pass by. No I/O here.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
-import msgpack  # type: ignore[import-untyped]  # no stubs are published
-
+from quorker.core.errors import ProtocolError
 from quorker.core.jobs.outcome import Notice, Outcome
+from quorker.core.wire.records import list_of, unpack
+
+GROUP_ELEMENTS_MAX: Final = 1 << 20  # its bytes are bounded by the frame
 
 
 class Host(Protocol):
@@ -94,7 +96,7 @@ class SessionHosts:
 def group_names(group: bytes) -> tuple[int, tuple[int, ...]]:
     """(session, sequences) of a group of commands; (0, ()) when the bytes are no group."""
     try:
-        session_id, _, commands = msgpack.unpackb(group)
-        return int(session_id), tuple(int(command[0]) for command in commands)
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException):
+        session_id, _, commands = list_of(unpack(group, elements_max=GROUP_ELEMENTS_MAX, finite=False), 3)
+        return int(session_id), tuple(int(command[0]) for command in list_of(commands))
+    except (ProtocolError, ValueError, TypeError, IndexError):
         return 0, ()

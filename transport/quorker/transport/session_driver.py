@@ -6,7 +6,7 @@ bytes itself: its owner takes groups from `session` when `wake` is called, and f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from secrets import randbits
 from typing import Any, Final
@@ -106,7 +106,7 @@ class SessionDriver:
     @asynccontextmanager
     async def work(
         self, queues: Sequence[str], slots: int, on_cancel: OnCancel
-    ) -> AsyncIterator[JobReceiver]:
+    ) -> AsyncGenerator[JobReceiver]:
         if self.worker is not None:
             raise ConfigurationError(
                 "this connection already works on queues: open another one for a second worker"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quorker.core.jobs import commands
+from quorker.core.jobs import commands, store, tables
 from quorker.core.jobs.batch import BadEntry, decode_entry, decode_group, encode_entry, encode_group
 from quorker.core.jobs.commands import (
     AcquireLock,
+    Command,
     CompleteJob,
     EnqueueJobs,
     FetchJobs,
@@ -25,8 +27,9 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.ids import job_id_of
 from quorker.core.jobs.new_job import NewJob
-from quorker.core.jobs.store import HANDLERS, TOKEN_MAKERS, JobStore
-from quorker.core.jobs.tables import ORDINALS_FOR_COMMANDS
+from quorker.core.jobs.outcome import Reply
+from quorker.core.jobs.store import HANDLERS, JobStore
+from quorker.core.jobs.tables import ORDINALS_FOR_COMMANDS, ORDINALS_MAX, Tables
 from quorker.sim.lone_store import LoneStore
 from quorker.sim.store_invariants import check_store
 from quorker.sim.store_traffic import SMALL_LIMITS, StoreTraffic
@@ -163,23 +166,43 @@ def test_every_command_has_a_handler() -> None:
     assert set(HANDLERS) == {each.OP for each in commands.COMMAND_TYPES}
 
 
-def test_whatever_makes_tokens_stands_in_the_table_of_token_makers(lone: LoneStore) -> None:
-    traffic = StoreTraffic(11)
-    for _ in traffic.entries(300):
-        pass
-    store = traffic.store
-    for op in HANDLERS:
-        if op in TOKEN_MAKERS:
-            continue
-        for _ in range(20):
-            wire = encode(traffic._command())  # pyright: ignore[reportPrivateUsage]
-            if wire[0] != op:
-                continue
-            store.apply(
-                store.applied_index + 1,
-                encode_entry(traffic.lt, traffic.wt, [encode_group(0, 0, [(1, wire)])]),
-            )
-    check_store(store)
+# --- bugs of ours ---
+
+
+def broken(error: Exception) -> Callable[..., Reply]:
+    def handler(*_: Tables | Command) -> Reply:
+        raise error
+
+    return handler
+
+
+def test_a_bug_in_a_handler_refuses_its_command_raises_an_alarm_and_stops_nobody(
+    lone: LoneStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(HANDLERS, KeepAlive.OP, broken(KeyError("oops")))
+    replies = lone.entry((0, KeepAlive()), (0, IncrementCounter("k", 1)))
+    assert replies == [(1, "internal_error", "KeyError"), (0, 1)]
+    (fault,) = lone.outcome.faults
+    assert "KeepAlive" in fault
+    assert "oops" in fault
+
+
+def test_a_bug_in_dispatch_raises_an_alarm_and_stops_nobody(
+    lone: LoneStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "settle", broken(IndexError()))
+    monkeypatch.setattr(lone, "careful", False)
+    assert len(lone.enqueue()) == 1
+    assert len(lone.outcome.faults) == 1
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError()])
+def test_what_depends_on_the_machine_stops_this_member(
+    lone: LoneStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setitem(HANDLERS, KeepAlive.OP, broken(error))
+    with pytest.raises(type(error)):
+        lone.entry((0, KeepAlive()))
 
 
 # --- tokens ---
@@ -233,20 +256,33 @@ def test_indexes_may_have_gaps() -> None:
 # --- an entry that is too full ---
 
 
+def test_most_tokens_of_an_entry_are_for_commands_and_some_for_grants() -> None:
+    assert 2**15 < ORDINALS_FOR_COMMANDS < ORDINALS_MAX == 2**16 - 1
+
+
+@pytest.fixture
+def _small_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Entries that can make 1023 tokens, of which commands may use 900."""
+    monkeypatch.setattr(tables, "ORDINALS_MAX", 1023)
+    monkeypatch.setattr(store, "ORDINALS_MAX", 1023)
+    monkeypatch.setattr(store, "ORDINALS_FOR_COMMANDS", 900)
+
+
 def big_entry(jobs: int) -> bytes:
-    command = encode(EnqueueJobs((NewJob("t"),) * 1000))
-    return encode_entry(0, 0, [encode_group(0, 0, [(0, command)] * (jobs // 1000))])
+    command = encode(EnqueueJobs((NewJob("t"),) * 10))
+    return encode_entry(0, 0, [encode_group(0, 0, [(0, command)] * (jobs // 10))])
 
 
+@pytest.mark.usefixtures("_small_entries")
 def test_an_entry_that_runs_out_of_tokens_refuses_makers_and_dispatches_on_with_the_next() -> None:
     lone = LoneStore(careful=False)
-    sessions = [lone.worker(slots=1024, name=f"w{number}") for number in range(8)]
-    outcome = lone.apply(big_entry(70_000))
+    sessions = [lone.worker(slots=100, name=f"w{number}") for number in range(8)]
+    outcome = lone.apply(big_entry(1200))
     refused = [reply for _, _, reply in outcome.replies if reply[0] == 1]
     assert {reply[1] for reply in refused} == {"entry_full"}
-    assert len(lone.store.jobs) == 61_000 > ORDINALS_FOR_COMMANDS
+    assert len(lone.store.jobs) == 910
     granted = len(outcome.notices)
-    assert granted == 65_535 - 61_000
+    assert granted == 1023 - 910
     assert lone.store.stirred == {"default": None}
     assert lone.store.next_due()[0] is not None
     replica = JobStore.restore(lone.store.snapshot().chunks())
@@ -254,11 +290,12 @@ def test_an_entry_that_runs_out_of_tokens_refuses_makers_and_dispatches_on_with_
     index = lone.store.applied_index + 1
     assert replica.apply(index, data) == lone.apply(data)
     assert replica.digest() == lone.store.digest()
-    assert granted + len(lone.outcome.notices) == 8 * 1024
-    assert all(lone.store.sessions[session].busy == 1024 for session in sessions)
+    assert granted + len(lone.outcome.notices) == 8 * 100
+    assert all(lone.store.sessions[session].busy == 100 for session in sessions)
     check_store(lone.store)
 
 
+@pytest.mark.usefixtures("_small_entries")
 def test_a_full_entry_still_completes_and_releases() -> None:
     lone = LoneStore(careful=False)
     worker = lone.worker()
@@ -266,14 +303,13 @@ def test_a_full_entry_still_completes_and_releases() -> None:
     grant = lone.take_grant()
     token = lone.do(AcquireLock("r"), worker)[1]
     lone.do(AcquireLock("r", 0, True), worker)
-    fill = [(0, encode(EnqueueJobs((NewJob("t"),) * 1000)))] * 66
+    fill = [(0, encode(EnqueueJobs((NewJob("t"),) * 10)))] * 100
     late = [
         (7001, encode(CompleteJob(job_id, grant.token))),
         (7002, encode(ReleaseLock("r", token))),
         (7003, encode(FetchJobs(("default",), 5))),
     ]
-    acked = 7000
-    lone.apply(encode_entry(0, 0, [encode_group(0, 0, fill), encode_group(worker, acked, late)]))
+    lone.apply(encode_entry(0, 0, [encode_group(0, 0, fill), encode_group(worker, 7000, late)]))
     replies = {seq: reply for session, seq, reply in lone.outcome.replies if session}
     assert replies[7001][0] == replies[7002][0] == 0
     assert replies[7003][1] == "entry_full"

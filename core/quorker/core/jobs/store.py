@@ -110,11 +110,18 @@ class JobStore(Tables):
             self.wt = max(self.wt, entry.wt)
             for group in entry.groups:
                 self._apply_group(group)
+        try:
+            self._round_off()
+        except Exception as error:  # noqa: BLE001  any bug at all
+            self._report_bug("what follows from it", error)
+        return outcome
+
+    def _round_off(self) -> None:
+        """What all commands of an entry have led to together."""
         resolve(self, self.limits.piece)
         settle(self)
         if self.ended_counts or self.left_counts:
             count_ended(self)
-        return outcome
 
     def _apply_group(self, data: bytes) -> None:
         try:
@@ -166,7 +173,20 @@ class JobStore(Tables):
         if ORDINALS_MAX - self.tokens_left > ORDINALS_FOR_COMMANDS and command.OP in TOKEN_MAKERS:
             return rejected("entry_full", "too much was granted in one log entry: try again")
         self.sequence = seq
-        return HANDLERS[command.OP](self, command)
+        try:
+            return HANDLERS[command.OP](self, command)
+        except Exception as error:  # noqa: BLE001  any bug at all
+            self._report_bug(type(command).__name__, error)
+            return rejected("internal_error", type(error).__name__)
+
+    def _report_bug(self, what: str, error: Exception) -> None:
+        """A bug of ours must not stop every member at the same entry for ever. It is the same bug on each of them, so
+        they stay equal; what depends on the machine instead (memory, stack) has to stop this member alone."""
+        if isinstance(error, MemoryError | RecursionError):
+            raise error
+        self.outcome.faults.append(
+            f"bug in entry {self.applied_index}: {what}: {type(error).__name__}: {error}"[:500]
+        )
 
     # --- time ---
 

@@ -157,6 +157,20 @@ def test_what_is_due_is_proposed_by_the_leader_once(cluster: Any) -> None:
     assert cluster.replicas[1].raft.last_index == entries + 1
 
 
+def test_what_is_due_wakes_nobody_while_it_cannot_be_proposed(cluster: Any) -> None:
+    """Found by the simulator: a leader without a majority was woken again and again for maintenance."""
+    cluster.submit(1, EnqueueJobs((NewJob("t", queue="q", delay_ms=50),)))
+    cluster.cut = {2, 3}
+    cluster.submit(1, counter())
+    cluster.submit(1, counter())
+    leader = cluster.replicas[1]
+    leader.tick(cluster.now_ms + 60, cluster.wall_ms[1] + 60)
+    leader.drain()
+    deadline = leader.next_deadline()
+    assert deadline is not None
+    assert deadline > leader.now_ms
+
+
 def test_an_idle_cluster_writes_nothing_but_keep_alives(cluster: Any) -> None:
     before = cluster.replicas[1].raft.last_index
     cluster.advance(10_000)

@@ -261,8 +261,8 @@ class Replica:
     def next_deadline(self) -> int | None:
         """Absolute ms at which `tick` has something to do, or None."""
         deadline = self.raft.next_deadline()
-        if not self.is_leader or self._maintenance_context:
-            return deadline
+        if not self._can_maintain():
+            return deadline  # what stands in the way ends with an apply, which wakes the driver anyway
         due_lt, due_wt = self.store.next_due()
         waits = [
             at - now
@@ -317,9 +317,7 @@ class Replica:
 
     def _maintain(self) -> bool:
         """The leader proposes what is due. One such group at a time, and only on an applied own-term state."""
-        if not self.is_leader or self._maintenance_context or self.now_ms < self._maintenance_at_ms:
-            return False
-        if len(self._rounds) >= self.config.rounds_in_flight_max or not self._has_applied_own_term():
+        if self.now_ms < self._maintenance_at_ms or not self._can_maintain():
             return False
         lt, wt = self.clock.stamp(self.now_ms, self.wall_ms)
         commands = self.store.due(lt, wt)
@@ -329,6 +327,10 @@ class Replica:
         group = self._packer.pack((OWN_GROUPS, 0, [(0, command) for command in commands]))
         self._maintenance_context = self._propose_batch([Group(group, OWN_GROUPS)])
         return True
+
+    def _can_maintain(self) -> bool:
+        has_room = not self._maintenance_context and len(self._rounds) < self.config.rounds_in_flight_max
+        return self.is_leader and has_room and self._has_applied_own_term()
 
     def _has_applied_own_term(self) -> bool:
         return self.raft.log.term_at(self.store_index) == self.raft.term

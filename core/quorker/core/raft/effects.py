@@ -112,7 +112,10 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Truncated:
-    """The entries first..last (inclusive) were replaced or cut off: their proposals are lost."""
+    """The entries first..last (inclusive) were cut off here. What becomes of their proposals is unknown.
+
+    Another member may still hold them, and a later leader may commit them (figure 8 of the paper).
+    """
 
     first: int
     last: int

@@ -24,7 +24,8 @@ from quorker.app import (
     Retry,
     current_job,
 )
-from quorker.core.jobs.commands import EnqueueJobs, NewJob
+from quorker.app.front_door import WorkPlan, attach
+from quorker.core.jobs.commands import EnqueueJobs, NewJob, OpenSession
 from quorker.transport.memory import MemoryStore
 
 pytestmark = pytest.mark.trio
@@ -318,6 +319,38 @@ async def test_deleting_a_job_kills_its_worker_process(app: App, serve: Serve, p
         await wait_all_tasks_blocked()
         await job.acancel()
         assert await (await add.aenqueue(1, 2)).aresult() == 3
+
+
+async def test_a_lost_lease_stops_the_job_and_the_next_holder_has_a_higher_fence(
+    app: App, memory: MemoryStore
+) -> None:
+    runs: list[tuple[int, str]] = []
+    first_runs, first_stopped = trio.Event(), trio.Event()
+
+    @app.task
+    async def work() -> int:
+        fence = current_job.fence
+        if not runs:
+            first_runs.set()
+            try:
+                await trio.sleep_forever()
+            finally:
+                runs.append((fence, "stopped"))
+                first_stopped.set()
+        runs.append((fence, "finished"))
+        return fence
+
+    plan = WorkPlan(1, None, 1.0)
+    async with attach(app, memory.connect("one"), plan):
+        job = await work.aenqueue()
+        await first_runs.wait()
+        async with attach(app, memory.connect("two"), plan):
+            # A new process opens a session under the name of the first one, which ends that one.
+            memory.apply(0, 0, 10**9, OpenSession("one", 1000, replaces=True))
+            await first_stopped.wait()
+            assert await job.aresult() == runs[1][0]
+    assert [what for _, what in runs] == ["stopped", "finished"]
+    assert runs[0][0] < runs[1][0]
 
 
 async def test_an_unknown_task_fails_with_what_is_known(app: App, serve: Serve) -> None:

@@ -19,6 +19,7 @@ from quorker.core.jobs.commands import (
     DeleteJob,
     EnqueueJobs,
     ExpireJob,
+    ExpireRecords,
     ExpireSet,
     FetchNext,
     IncrementCounter,
@@ -280,3 +281,15 @@ def test_a_job_that_kills_its_worker_is_not_first_in_line_for_ever() -> None:
     assert runs.index("harmless") <= 2
     assert runs.count("killer") == 4
     assert lone.state(killer) == "Quarantined"
+
+
+def test_the_value_of_expiry_counts_all_that_ended(lone: LoneStore) -> None:
+    lone.do(CreateJob("a", "t", b"", "default", (), 10))
+    lone.do(AddToQueue("default", "a"))
+    lone.do(AddToQueue("default", "a"))
+    lone.enqueue(NewJob("t", unique_key="k", unique_ms=10))
+    lone.do(TryLock("r", "me", 10))
+    lone.do(IncrementCounter("k", 1, 10))
+    lone.advance(10)
+    assert lone.do(ExpireRecords()) == 1 + 2 + 1 + 1 + 1
+    assert lone.do(ExpireRecords()) == 0

@@ -46,6 +46,9 @@ class LoneStore:
         self.outcome = self.store.apply(index, data)
         self.notices.extend(self.outcome.notices)
         if self.careful:
+            assert not [fault for fault in self.outcome.faults if fault.startswith("bug")], (
+                self.outcome.faults
+            )
             assert self.twin.apply(index, data) == self.outcome, "the twin answers otherwise"
             restored = JobStore.restore(self.twin.snapshot().chunks(1000), self.twin.wanted)
             check_successors(self.twin, restored)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs.collections import Collections
 from quorker.core.jobs.limits import Limits
-from quorker.core.jobs.new_job import new_job_from_wire
+from quorker.core.jobs.new_job import NewJob, RetryPolicy
 from quorker.core.jobs.records import (
     Job,
     Lease,
@@ -180,7 +180,7 @@ class Reader:
         job_id, spec, created, created_wt, where, history, *rest = fields
         records = tuple([StateRecord(*record) for record in history])
         current = records[where] if type(where) is int else where and StateRecord(*where)
-        job = Job(job_id, new_job_from_wire(spec), created, created_wt, current, records, *rest)
+        job = Job(job_id, _spec(spec), created, created_wt, current, records, *rest)
         _require(job_id not in self._tables.jobs, "a job twice")
         self._tables.jobs[job_id] = job
         self._tables.bytes += job.size
@@ -228,6 +228,12 @@ class Reader:
         (stirred,) = fields
         self._tables.stirred = dict.fromkeys(stirred)
         self._finished = True
+
+
+def _spec(fields: Row) -> NewJob:
+    """As it was written: its bounds were checked when it came in, and may have changed since."""
+    spec = NewJob(*fields)
+    return spec if spec.retry is None else spec._replace(retry=RetryPolicy(*spec.retry))
 
 
 def _require(condition: bool, why: str) -> None:

@@ -29,6 +29,7 @@ from quorker.transport.own_session import OwnSession
 from quorker.transport.session_driver import JobReceiver
 
 FINAL_STATES: Final = ("Succeeded", "Failed", "Deleted", "Quarantined")
+READ_AGAIN_SECONDS: Final = 0.1
 
 
 class Flushable(Protocol):
@@ -63,12 +64,13 @@ class Node:
         self.save_snapshot: Callable[[SaveSnapshot], None]
         self.load_snapshot: Callable[[LoadSnapshot], None]
         self.on_members_changed: Callable[[ConfigChanged], None]
+        self.is_connected: Callable[[NodeId], bool]  # whether this node can send to a member now
         self.changed = trio.Event()  # replaced at each change of role, leader or configuration
         self.dirty_hosts: dict[int, Flushable] = {}
         self._reads: dict[int, _Waiter] = {}
         self._next_read = 1
         self._applied_waiters: list[_Waiter] = []
-        self._finish_waiters: dict[str, list[trio.Event]] = {}
+        self._finish_waiters: dict[str, set[trio.Event]] = {}
 
     # ------------------------------------------------------------------ Connection
 
@@ -93,28 +95,49 @@ class Node:
         return Answer(value, self.replica.store_index, self.age_ms())
 
     async def wait_linearizable(self) -> None:
-        """Return once this replica has applied everything that was acknowledged anywhere before this call."""
+        """Return once this replica has applied everything that was acknowledged anywhere before this call.
+
+        Like a write, it waits for a leader; raises `NotApplied` after `default_timeout`.
+        """
+        why = "no answer"
+        with trio.move_on_after(self.config.default_timeout):
+            while True:
+                changed = self.changed
+                waiter = await self._read_index()
+                if waiter.index >= 0:
+                    await self.wait_applied(waiter.index)
+                    return
+                why = waiter.reason
+                with trio.move_on_after(READ_AGAIN_SECONDS):
+                    await changed.wait()
+        raise NotApplied(
+            f"a linearizable read needs a leader with a majority behind it, and found none within "
+            f"{self.config.default_timeout} s: {why}"
+        )
+
+    async def _read_index(self) -> _Waiter:
+        """Ask Raft once. The answer has an index, or a reason why there is none."""
         context, waiter = self._next_read, _Waiter()
         self._next_read += 1
         self._reads[context] = waiter
         try:
             self.replica.read(context)
             self.driver.wake()
-            with trio.move_on_after(self.config.default_timeout) as scope:
-                await waiter.event.wait()
-            if scope.cancelled_caught or waiter.index < 0:
-                why = waiter.reason or f"no answer within {self.config.default_timeout} s"
-                raise NotApplied(f"a linearizable read needs a leader with a majority behind it: {why}")
+            await waiter.event.wait()
         finally:
-            self._reads.pop(context, None)
-        await self.wait_applied(waiter.index)
+            del self._reads[context]
+        return waiter
 
     async def wait_applied(self, index: int) -> None:
         if self.replica.store_index >= index:
             return
         waiter = _Waiter(index=index)
         self._applied_waiters.append(waiter)
-        await waiter.event.wait()
+        try:
+            await waiter.event.wait()
+        finally:
+            if waiter in self._applied_waiters:
+                self._applied_waiters.remove(waiter)
 
     async def wait_finished(self, job_id: str, timeout: float) -> None:
         with trio.fail_after(timeout):
@@ -126,8 +149,18 @@ class Node:
         if job is None or job.state in FINAL_STATES:
             return
         event = trio.Event()
-        self._finish_waiters.setdefault(job_id, []).append(event)
-        await event.wait()
+        self._finish_waiters.setdefault(job_id, set()).add(event)
+        try:
+            await event.wait()
+        finally:
+            self._forget_finish_waiter(job_id, event)
+
+    def _forget_finish_waiter(self, job_id: str, event: trio.Event) -> None:
+        waiting = self._finish_waiters.get(job_id)
+        if waiting is not None:
+            waiting.discard(event)
+            if not waiting:
+                del self._finish_waiters[job_id]
 
     def worker(
         self, queues: Sequence[str], slots: int, on_cancel: Callable[[int, str], None]
@@ -166,18 +199,28 @@ class Node:
         age = self._contact_age_ms()
         return -1 if age is None else age
 
+    def sees_majority(self) -> bool:
+        """Whether connections stand to enough members to agree on anything."""
+        conf = self.replica.raft.conf_state
+        return all(self._sees_most_of(voters) for voters in (conf.voters, conf.voters_outgoing) if voters)
+
+    def _sees_most_of(self, voters: Sequence[NodeId]) -> bool:
+        seen = sum(voter == self.node_id or self.is_connected(voter) for voter in voters)
+        return seen > len(voters) // 2
+
     async def transfer_leadership(self) -> bool:
         """Hand leadership to the follower that lacks least; True when somebody else leads afterwards."""
         if not self.replica.is_leader:
             return True
-        others = [
+        raft = self.replica.raft
+        heirs = [
             (peer.match_index, node)
-            for node, peer in self.replica.raft.progress.items()
-            if node != self.node_id
+            for node, peer in raft.progress.items()
+            if node in raft.conf_state.voters and node != self.node_id and self.is_connected(node)
         ]
-        if not others:
+        if not heirs:
             return False
-        self.replica.raft.transfer(max(others)[1])
+        raft.transfer(max(heirs)[1])
         self.driver.wake()
         with trio.move_on_after(self.config.timing.election_ms / 1000):
             while self.replica.is_leader:

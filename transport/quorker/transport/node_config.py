@@ -40,6 +40,7 @@ class NodeConfig:
     `members` maps node ids to "host:port" and is used once, when the directory is new; afterwards the replicated
     configuration decides and `members` only says where the others are. Empty: this node is the whole cluster.
     `listen` is "host:port"; port 0 takes a free one. `join`: start empty and wait to be added by a leader.
+    `reserve_bytes`: disk space held back, so that a full disk can still be tidied up; 0 for none.
     """
 
     data_dir: Path
@@ -59,6 +60,7 @@ class NodeConfig:
     snapshot_after_bytes: int = 16 << 20
     snapshot_after_entries: int = 20_000
     keep_entries: int = 2_000
+    reserve_bytes: int = 32 << 20
 
     @property
     def timing(self) -> Timing:

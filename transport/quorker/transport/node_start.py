@@ -12,14 +12,14 @@ from typing import Final
 
 import trio
 
-from quorker.core.errors import OperationError, QuorkerError
+from quorker.core.errors import OperationError
 from quorker.core.jobs.commands import CloseSession
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.effects import ConfigChanged
 from quorker.core.raft.messages import NOBODY, ConfState, NodeId, SnapshotMeta
 from quorker.core.replica import Replica, ReplicaConfig
-from quorker.core.session import SessionConfig, SessionState
+from quorker.core.session import SessionConfig
 from quorker.core.wire.handshake import Party, Refusal, cluster_id_of
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.roster import Roster
@@ -44,8 +44,8 @@ from quorker.transport.tls import Tls
 log = logging.getLogger("quorker.transport.node")
 
 STOP_SECONDS: Final = 5.0
+MAJORITY_POLL_SECONDS: Final = 0.05
 BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
-RESERVE_BYTES: Final = 32 << 20
 
 
 @asynccontextmanager
@@ -67,7 +67,7 @@ async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
         node: parse_endpoint(text, what=f"address of node {node}") for node, text in config.members.items()
     }
     disk = Disk.open(
-        config.data_dir, _identity_of(config), StorageSettings(config.segment_bytes, RESERVE_BYTES)
+        config.data_dir, _identity_of(config), StorageSettings(config.segment_bytes, config.reserve_bytes)
     )
     try:
         prepared = _Prepared(config, endpoint, peers, disk)
@@ -149,6 +149,7 @@ class _Prepared:
         self.links = PeerLinks(self.party, self.credentials, self.roster, self.network)
         self.links.set_peers(self.peers)
         self.network.links = self.links
+        node.is_connected = self.links.is_up
         node.driver = driver = Driver(replica, self.disk, self.network, node)
         self.mover = SnapshotMover(
             replica, self.disk, self.network, self.start, driver.wake, node.on_state_replaced
@@ -165,20 +166,14 @@ class _Prepared:
         self.listener = Listener(self.party, self.credentials, self.roster, self.network, self.links.host_of)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        self.nursery.start_soon(self.guarded, work)
-
-    async def guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """An error that quorker knows ends the node with that error, not with a group of them."""
-        try:
-            await work()
-        except QuorkerError as error:
-            self.fail(error)
+        self.nursery.start_soon(work)
 
     def fail(self, error: BaseException) -> None:
+        """The first error counts: it ends the parts, and then the block of whoever opened this node."""
         if self.failure is None:
             log.error("node %s has to stop: %s", self.config.node_id, error)
             self.failure = error
-            self.node.faulted = str(error)
+            self.node.faulted = str(error) or type(error).__name__
         self.nursery.cancel_scope.cancel()
 
     def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
@@ -197,22 +192,46 @@ class _Prepared:
 async def _running(prepared: _Prepared) -> AsyncGenerator[Node]:
     """Run the parts. Errors of the block pass through as they are; errors of the node replace them."""
     node, failed = prepared.node, None
-    with ExitStack() as stack:
-        async with trio.open_nursery() as nursery:
-            prepared.nursery = nursery
-            try:
-                await _start(prepared, nursery, stack)
-                yield node
+    async with trio.open_nursery() as block:
+        try:
+            await block.start(_run_parts, prepared, block.cancel_scope)
+            yield node
+            await _stop(node)
+        except BaseException as error:  # noqa: BLE001  # raised again below, without the nursery's wrapping
+            failed = error
+            with trio.CancelScope(shield=True):
                 await _stop(node)
-            except BaseException as error:  # noqa: BLE001  # raised again below, without the nursery's wrapping
-                failed = error
-                with trio.move_on_after(STOP_SECONDS, shield=True):
-                    await _stop(node)
-            nursery.cancel_scope.cancel()
+        if prepared.failure is None:
+            prepared.nursery.cancel_scope.cancel()
     if prepared.failure is not None:
         raise prepared.failure
     if failed is not None:
         raise failed
+
+
+async def _run_parts(
+    prepared: _Prepared, block: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Once started, the parts outlive a cancelled block: without them it could not give anything back."""
+    try:
+        with ExitStack() as stack, trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                prepared.nursery = nursery
+                await _start(prepared, nursery, stack)
+                scope.shield = True
+                task_status.started()
+    except Exception as error:  # noqa: BLE001  # it is raised by whoever opened the node
+        prepared.fail(_sole(error))
+    finally:
+        block.cancel()
+
+
+def _sole(error: BaseException) -> BaseException:
+    """What trio's nurseries wrapped, if it is one error."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group: BaseExceptionGroup[BaseException] = error  # pyright: ignore[reportUnknownVariableType]  # narrowed to Unknown
+    return _sole(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
 async def _start(prepared: _Prepared, nursery: trio.Nursery, stack: ExitStack) -> None:
@@ -229,9 +248,9 @@ async def _start(prepared: _Prepared, nursery: trio.Nursery, stack: ExitStack) -
 
         await nursery.start(serve_unix)
     await nursery.start(prepared.links.run)
-    prepared.start(driver.run)
-    prepared.start(driver.run_timer)
-    prepared.start(lambda: _announce(prepared))
+    nursery.start_soon(driver.run)
+    nursery.start_soon(driver.run_timer)
+    nursery.start_soon(_announce, prepared)
     node.own.driver.open()
     if node.replica.raft.conf_state.voters == (config.node_id,):
         node.replica.raft.campaign()  # nobody else can: there is no reason to wait for a timeout
@@ -249,13 +268,27 @@ async def _announce(prepared: _Prepared) -> None:
 
 
 async def _stop(node: Node) -> None:
-    """Give jobs and locks back, hand leadership over. Bounded; without a leader there is nothing to hand over."""
-    if node.faulted or node.replica.raft.leader == NOBODY:
+    """Give jobs and locks back, hand leadership over. Bounded; without a majority there is nothing to agree on."""
+    if node.faulted:
         return
     with trio.move_on_after(STOP_SECONDS):
-        if node.own.driver.session.state is SessionState.OPEN:
-            try:
-                await node.submit(CloseSession(), timeout=STOP_SECONDS)
-            except OperationError as error:
-                log.warning("node %s could not close its session: %s", node.node_id, error)
-        await node.transfer_leadership()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_watch_majority, node, nursery.cancel_scope)
+            await _say_goodbye(node)
+            nursery.cancel_scope.cancel()
+
+
+async def _watch_majority(node: Node, goodbye: trio.CancelScope) -> None:
+    while True:
+        await trio.sleep(MAJORITY_POLL_SECONDS)
+        if node.faulted or not node.sees_majority():
+            goodbye.cancel()
+
+
+async def _say_goodbye(node: Node) -> None:
+    await node.own.driver.wait_open()
+    try:
+        await node.submit(CloseSession(), timeout=STOP_SECONDS)
+    except OperationError as error:
+        log.warning("node %s could not close its session: %s", node.node_id, error)
+    await node.transfer_leadership()

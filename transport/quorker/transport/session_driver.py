@@ -15,7 +15,15 @@ import outcome
 import trio
 
 from quorker.core.errors import ConfigurationError, QuorkerError
-from quorker.core.jobs.commands import Command, CompleteJob, FailJob, JobGrant, ReleaseJob, Subscribe
+from quorker.core.jobs.commands import (
+    CloseSession,
+    Command,
+    CompleteJob,
+    FailJob,
+    JobGrant,
+    ReleaseJob,
+    Subscribe,
+)
 from quorker.core.session import ClientSession, SessionConfig, SessionState
 from quorker.core.worker import Worker
 from quorker.transport.clock import monotonic_ms
@@ -35,6 +43,7 @@ class SessionDriver:
         self.default_timeout = default_timeout
         self._wake = wake
         self._opened = trio.Event()
+        self._closing = False
 
     def open(self) -> None:
         self.session.open(monotonic_ms(), randbits(NONCE_BITS))
@@ -46,6 +55,7 @@ class SessionDriver:
 
     async def submit(self, command: Command, timeout: float | None = None) -> Any:
         """Apply one command exactly once and return its value; see `Connection.submit`."""
+        self._closing = self._closing or isinstance(command, CloseSession)
         now = monotonic_ms()
         task = trio.lowlevel.current_task()
 
@@ -80,10 +90,12 @@ class SessionDriver:
             self.on_lost(self.session.lost_reason)
 
     def on_lost(self, reason: str) -> None:
-        """The session is gone: whatever it held must stop, and a new one is opened at once."""
+        """The session is gone: whatever it held must stop, and a new one is opened, unless this was goodbye."""
         self.session.on_lost(reason)
         if self.worker is not None:
             self.worker.on_lost(reason)
+        if self._closing:
+            return
         self.open()
         if self.worker is not None:
             self.worker.subscribe()

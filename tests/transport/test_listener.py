@@ -178,7 +178,7 @@ async def test_the_unix_socket_needs_no_secret_and_lets_no_member_in(nursery: tr
         (CLIENT, BEAT),
         (CLIENT, Propose(Role.PEER, (b"group",))),
         (OBSERVER, Submit(1, b"group")),
-        (OBSERVER, requests.Attach(5)),
+        (OBSERVER, requests.Attach(5, 3)),
         (OBSERVER, BEAT),
         (hello_of(2), Submit(1, b"group")),
         (CLIENT, Reply(1, b"\x90")),

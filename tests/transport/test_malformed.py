@@ -41,7 +41,7 @@ pytestmark = pytest.mark.trio
 CLIENT = hello_of(7, role=Role.CLIENT)
 CLIENT_SAYS: list[Speech] = [
     Ping(1, 2),
-    Attach(5),
+    Attach(5, 3),
     Submit(1, pack([5, 0, [[1, [64]]]])),
     Query(1, "job", b"\x80", True, 7, 1000),
     StatusRequest(1),

@@ -61,7 +61,7 @@ SAMPLES: list[Speech] = [
     SnapshotChunk(1, 0, b"bytes"),
     SnapshotEnd(1, 5, b"s" * 32),
     SnapshotResult(1, True, False, 3, "why"),
-    Attach(5),
+    Attach(5, 3),
     Submit(1, b"group"),
     Query(1, "job", b"\x80", True, 7, 1000),
     StatusRequest(1),

@@ -75,6 +75,7 @@ class Client:
         self.route: Route
         self.seen_index = 0  # the newest state of the store that this client has seen anything of
         self._woken = trio.Event()
+        self._rearmed = trio.Event()  # there is something to do by the clock, sooner than the timer thought
         self._next_request = 1
         self._asked: dict[int, _Asked] = {}
         self._heard_ms = 0
@@ -191,7 +192,10 @@ class Client:
         session = self.driver.session
         while True:
             wait_ms = min(max(session.next_deadline() - monotonic_ms(), TICK_MS_MIN), TICK_MS_MAX)
-            await trio.sleep((min(wait_ms, RETRY_TICK_MS) if session.has_unsent else wait_ms) / 1000)
+            with trio.move_on_after((min(wait_ms, RETRY_TICK_MS) if session.has_unsent else wait_ms) / 1000):
+                await self._rearmed.wait()
+                self._rearmed = trio.Event()
+                await trio.sleep(TICK_MS_MIN / 1000)
             now = monotonic_ms()
             self.driver.tick(now)
             self._flush()
@@ -208,7 +212,7 @@ class Client:
         session.now_ms = self._heard_ms
         session.on_route_changed()
         if session.state is SessionState.OPEN:
-            self.route.send(Attach(session.session_id))
+            self.route.send(Attach(session.session_id, self.seen_index))
         for asked in self._asked.values():
             self.route.send(asked.record)
         self._flush()
@@ -273,12 +277,13 @@ class Client:
             session.on_refused((), failed.retry_after_ms)
         session.on_route_changed()
         self._woken.set()
+        self._rearmed.set()
 
     def _on_refused(self, refused: ProposeRefused) -> None:
         session = self.driver.session
         if refused.session == session.session_id or session.nonce in refused.seqs:
             session.on_refused(refused.seqs, refused.retry_after_ms)
-            self._woken.set()
+            self._rearmed.set()
 
     def _on_notice(self, notice: Notice) -> list[JobGrant]:
         """Grants are collected, so that a worker hears of all that one wake brought together."""

@@ -121,10 +121,12 @@ class SnapshotResult:
 class Attach:
     """Replies and notices of this session go to this connection from now on.
 
-    The node first repeats every grant that the session holds, because earlier notices may be lost.
+    Once `min_index` is applied (before that the member may not even know the session), it repeats the replies it keeps
+    and every grant that the session holds, because earlier ones may be lost.
     """
 
     session: int
+    min_index: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Story:
             members = Members(Path(directory), self.script.members, self.script.workers)
             try:
                 return await self._run(members)
-            except BaseException:
+            except Exception:
                 self._say(members.logs())
                 raise
             finally:
@@ -82,6 +82,8 @@ class Story:
             self.say("reading every acknowledged job from the cluster and from the ledger")
             records = await self._read_records(watch)
         verdict = judge(self.workload.acknowledged, records, read_ledger(members.ledger), members.kills)
+        if not verdict.is_good:
+            self._say(members.logs())
         for line in table_lines(verdict):
             self._say(line)
         return verdict

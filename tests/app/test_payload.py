@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from quorker.app.errors import BadPayload
@@ -25,8 +25,11 @@ scalars = (
     | st.text(st.characters(codec="utf-8"))
     | st.binary()
 )
+calm = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 values = st.recursive(
-    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner)
+    scalars,
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(codec="utf-8")), inner),
+    max_leaves=12,
 )
 
 
@@ -40,11 +43,13 @@ def refusal(*args: object, **kwargs: object) -> str:
     return str(caught.value)
 
 
+@calm
 @given(st.lists(values), st.dictionaries(st.text("abc", min_size=1), values))
 def test_a_call_comes_back_as_it_was(args: list[Any], kwargs: dict[str, Any]) -> None:
     assert decode_call(encode(*args, **kwargs)) == (args, kwargs)
 
 
+@calm
 @given(values)
 def test_a_result_comes_back_as_it_was(value: Any) -> None:
     assert decode_result(encode_result(value, bytes_max=65536)) == value
@@ -135,6 +140,7 @@ def test_bytes_that_are_no_call_are_refused(data: bytes) -> None:
         decode_call(data)
 
 
+@calm
 @given(st.binary(max_size=64))
 def test_any_bytes_are_a_call_or_are_refused(data: bytes) -> None:
     try:

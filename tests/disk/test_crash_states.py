@@ -6,13 +6,14 @@ Each scenario stops after every change that it makes to the file system, builds 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
 
-from quorker.core.errors import CorruptionError
+from quorker.core.errors import CorruptionError, StorageFailed
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
 from quorker.core.wire.storage import LogStorage
@@ -179,6 +180,43 @@ def test_a_crash_may_come_in_the_middle_of_a_recovery(
         again.after_change = inquest.hold
         opener(again)
         assert inquest.points > 1
+
+
+@pytest.mark.parametrize("name", ["append", "segment change", "save and compact", "install a snapshot"])
+def test_a_kill_then_a_restart_then_a_power_cut(
+    name: str, opener: Opener, first_snapshot: SnapshotMeta
+) -> None:
+    """What the second process saw, and answered for, may have been in memory only. Stopped before every single call."""
+    calls, number = Calls(), 0
+    while number == 0 or calls.stopped:
+        number += 1
+        fs = ForgetfulFileSystem()
+        witness = Witness(opener(fs))
+        witness.bootstrap(first_snapshot)
+        SCENARIOS[name][0](witness)
+        fs.before = calls = Calls(stop_at=number)
+        with contextlib.suppress(StorageFailed):
+            SCENARIOS[name][1](witness)
+        fs.before = Calls()
+        storage = opener(fs)
+        inquest = Inquest(fs, opener, held_by(storage).__eq__, storage.identity.incarnation)
+        inquest.hold()
+    assert number > 2
+
+
+@dataclass
+class Calls:
+    """Lets a process live for so many calls."""
+
+    stop_at: int = 0
+    count: int = 0
+    stopped: bool = False
+
+    def __call__(self, operation: str, path: str) -> None:
+        self.count += 1
+        if self.count == self.stop_at:
+            self.stopped = True
+            raise OSError(f"killed before {operation} {path}")
 
 
 def test_a_crash_may_come_while_the_directory_is_made(

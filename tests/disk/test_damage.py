@@ -180,6 +180,14 @@ def test_a_damaged_state_slot_never_brings_an_incarnation_back(case: Case) -> No
         assert any(name in note for note in again.notes)
 
 
+def test_an_incarnation_stands_in_both_slots_before_it_is_used(case: Case) -> None:
+    fs = ForgetfulFileSystem(case.image)
+    used = reopened(fs).identity.incarnation
+    for name in ("STATE.0", "STATE.1"):
+        again = reopened(ForgetfulFileSystem({**fs.image(), name: bytes(512)}))
+        assert again.identity.incarnation > used
+
+
 def test_both_state_slots_damaged_is_corruption(case: Case) -> None:
     both = {**case.image, "STATE.0": bytes(512), "STATE.1": b"short"}
     assert outcome(both) == CORRUPT

@@ -255,6 +255,15 @@ def test_the_log_may_begin_in_the_middle(segment: Segment) -> None:
     assert log.shape.first_index == 4
 
 
+def test_a_truncation_may_reach_behind_what_was_compacted() -> None:
+    """The entries that it cut stood in segments that are gone; the log now begins where it was cut."""
+    segment = Segment.begin(SegmentHeader(2, 9, SIZE, 5, 1000, 7))
+    segment.add(Truncate(7), Entry(2, 7, b"seven"), last_index=7)
+    log = recovered(segment.named())
+    assert indexes(log) == [7]
+    assert (log.shape.first_index, log.shape.last_index) == (7, 7)
+
+
 def test_a_missing_segment_is_corruption(segment: Segment) -> None:
     with pytest.raises(CorruptionError, match="segment 2 before it is missing"):
         recovered(segment.named(), following(replace(next_header(segment), segment=3)))
@@ -383,6 +392,31 @@ def test_hostile_snapshots_are_corrupt(garbage: bytes) -> None:
     expected = SnapshotEncoder(SnapshotMeta(5, 1), OWNER.cluster_id).record()
     with pytest.raises(CorruptionError):
         list(read_snapshot(lambda size, at: garbage[at : at + size], "x.snap", OWNER.cluster_id, expected))
+
+
+def snapshot_file(body: SnapshotEncoder, chunk: bytes, footer: SnapshotRecord) -> bytes:
+    """A file whose checksums all hold, with any footer."""
+    block = body.chunk(chunk)
+    payload = encode_snapshot_record(footer)
+    head = len(payload).to_bytes(4, "little") + b"\x02" + bytes(3) + (1).to_bytes(4, "little")
+    crc = crc32(payload, crc32(head, int.from_bytes(block[12:16], "little")))
+    return body.header + block + head + crc.to_bytes(4, "little") + payload
+
+
+def test_a_whole_snapshot_must_be_the_one_that_the_log_names() -> None:
+    """Other members, other bytes under the right name, or bytes that are not what the footer says."""
+    meta, chunk = SnapshotMeta(5, 1, ConfState((1, 2))), b"the state"
+    right = SnapshotRecord(meta, len(chunk), sha256(chunk).digest())
+
+    def found(footer: SnapshotRecord, content: bytes) -> list[bytes]:
+        file = snapshot_file(SnapshotEncoder(meta, OWNER.cluster_id), content, footer)
+        return list(read_snapshot(lambda size, at: file[at : at + size], "x.snap", OWNER.cluster_id, right))
+
+    assert found(right, chunk) == [chunk]
+    other_members = replace(right, meta=replace(meta, conf_state=ConfState((1, 2, 3))))
+    for footer, content in ((other_members, chunk), (right, b"other state"), (right, b"the State")):
+        with pytest.raises(CorruptionError, match="is not the snapshot that the log names"):
+            found(footer, content)
 
 
 # Round trips

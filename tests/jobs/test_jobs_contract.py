@@ -327,6 +327,17 @@ def test_a_stale_lease_is_reclaimed_at_its_timeout_and_a_renewed_one_is_kept(lon
     assert fetch(lone)[0] == "a"
 
 
+def test_a_renewed_lease_does_not_hide_a_stale_one_behind_it(lone: LoneStore) -> None:
+    queued(lone, "a", "b")
+    renewed, stale = fetch(lone)[2], fetch(lone)[2]
+    lone.advance(10)
+    lone.do(RenewFetched(renewed))
+    lone.advance(MINUTE - 10)
+    assert lone.do(Maintain(MINUTE))[2] == 1
+    assert list(lone.store.leases) == [renewed]
+    assert stale not in lone.store.queues["default"].fetched
+
+
 def test_reclaimed_jobs_return_in_their_old_order_also_on_a_restored_store(lone: LoneStore) -> None:
     queued(lone, "a", "b", "c", "d")
     for _ in "abc":

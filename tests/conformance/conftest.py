@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -15,6 +16,8 @@ import pytest
 import trio
 
 from quorker.core.jobs.commands import Batch, Command
+from quorker.jepsen_like.local_cluster import QUICK, LocalCluster, local_cluster
+from quorker.transport.client import open_client
 from quorker.transport.connection import Answer, Connection, Consistency
 from quorker.transport.memory import MemoryConnection, MemoryStore
 from quorker.transport.storage import StorageConnection
@@ -65,7 +68,50 @@ async def memory(data_dir: Path) -> AsyncGenerator[Driver]:
     yield MemoryDriver()
 
 
-DRIVERS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Driver]]] = {"memory": memory}
+class ClusterDriver:
+    """Real members; each connection is a client of another one, the first two never of the leader if there are three."""
+
+    def __init__(self, cluster: LocalCluster, leader: int) -> None:
+        self._cluster = cluster
+        others = [number for number in cluster.running if number != leader]
+        self._turns = cycle([*others, leader])
+
+    @asynccontextmanager
+    async def connect(self, name: str) -> AsyncGenerator[Connection]:
+        address = self._cluster[next(self._turns)].address
+        async with open_client([address], cluster=QUICK.cluster, name=name) as connection:
+            yield connection
+
+    async def advance(self, ms: int) -> None:
+        await trio.lowlevel.checkpoint()
+        pytest.skip("real clocks cannot be advanced: the same rule runs on the store in memory")
+
+    async def restart(self) -> None:
+        await self._cluster.restart(*self._cluster.running)
+        await self._cluster.elect(min(self._cluster.running))
+
+
+@asynccontextmanager
+async def node(data_dir: Path) -> AsyncGenerator[Driver]:
+    """One durable member and clients of it."""
+    async with local_cluster(data_dir, 1) as cluster:
+        await cluster.wait_leader()
+        yield ClusterDriver(cluster, 1)
+
+
+@asynccontextmanager
+async def cluster(data_dir: Path) -> AsyncGenerator[Driver]:
+    """Three members on loopback, and clients of different ones."""
+    async with local_cluster(data_dir, 3) as members:
+        await members.elect(1)
+        yield ClusterDriver(members, 1)
+
+
+DRIVERS: Mapping[str, Callable[[Path], AbstractAsyncContextManager[Driver]]] = {
+    "memory": memory,
+    "node": node,
+    "cluster": cluster,
+}
 
 
 class Recording:

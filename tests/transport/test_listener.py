@@ -12,6 +12,7 @@ from quorker.core.raft.messages import Heartbeat, InstallSnapshot, SnapshotMeta
 from quorker.core.wire import requests
 from quorker.core.wire.frames import FrameWriter, WireLimits
 from quorker.core.wire.handshake import Hello, Party, Reason, cluster_id_of
+from quorker.core.wire.records import pack
 from quorker.core.wire.requests import (
     Answer,
     Failed,
@@ -33,6 +34,7 @@ from quorker.jepsen_like.loopback import SECRET, Door, RawDialler, hello_of, par
 
 pytestmark = pytest.mark.trio
 
+GROUP = pack([5, 0, [[1, [64]]]])
 BEAT = Heartbeat(2, 1, 5, 4)
 CLIENT = hello_of(7, role=Role.CLIENT)
 OBSERVER = hello_of(8, role=Role.OBSERVER)
@@ -75,9 +77,9 @@ async def test_a_member_is_heard_and_known_by_its_number(door: Door) -> None:
 
 async def test_a_client_is_heard_and_answered(door: Door) -> None:
     client = await door.enter(CLIENT, SECRET)
-    await client.send(encode(Submit(1, b"group")), encode(StatusRequest(2)))
+    await client.send(encode(Submit(1, GROUP)), encode(StatusRequest(2)))
     got = await door.recorder.wait_named("request", 2)
-    assert [request for _, request in got] == [Submit(1, b"group"), StatusRequest(2)]
+    assert [request for _, request in got] == [Submit(1, GROUP), StatusRequest(2)]
     link = door.recorder.clients[0]
     assert (link.role, link.name) == (Role.CLIENT, "client 7")
     link.send(Reply(9, b"\x90"), Notice(5, "job", b"\x90"))
@@ -106,9 +108,9 @@ async def test_a_member_that_dials_again_gives_its_first_connection_up(door: Doo
 
 async def test_a_kind_of_a_later_version_is_answered_and_the_rest_is_heard(door: Door) -> None:
     client = await door.enter(CLIENT, SECRET)
-    await client.send((200, b"whatever"), encode(Unsupported(77)), encode(Submit(1, b"group")))
+    await client.send((200, b"whatever"), encode(Unsupported(77)), encode(Submit(1, GROUP)))
     assert await answer_of(client) == Unsupported(200)
-    assert [request for _, request in await door.recorder.wait_named("request")] == [Submit(1, b"group")]
+    assert [request for _, request in await door.recorder.wait_named("request")] == [Submit(1, GROUP)]
 
 
 async def test_pings_are_answered_without_the_handler(door: Door) -> None:
@@ -177,10 +179,10 @@ async def test_the_unix_socket_needs_no_secret_and_lets_no_member_in(nursery: tr
     [
         (CLIENT, BEAT),
         (CLIENT, Propose(Role.PEER, (b"group",))),
-        (OBSERVER, Submit(1, b"group")),
+        (OBSERVER, Submit(1, GROUP)),
         (OBSERVER, requests.Attach(5, 3)),
         (OBSERVER, BEAT),
-        (hello_of(2), Submit(1, b"group")),
+        (hello_of(2), Submit(1, GROUP)),
         (CLIENT, Reply(1, b"\x90")),
         (hello_of(2), Heartbeat(3, 1, 5, 4)),  # speaks for another member
         (hello_of(2), Heartbeat(2, 3, 5, 4)),  # to another member
@@ -218,11 +220,28 @@ async def test_replayed_and_untagged_frames_end_their_connection(door: Door) -> 
     assert len(door.recorder.named("message")) == 2
 
 
+def numbered(kind: str, number: int) -> Speech:
+    if kind == "status":
+        return StatusRequest(number)
+    return Submit(number, GROUP) if kind == "submit" else Query(number, "job", b"\x80", False, 0, 9)
+
+
+@pytest.mark.parametrize("numbers", [(1, 1), (2, 1), (0,)])
+@pytest.mark.parametrize("kind", ["status", "submit", "query"])
+async def test_numbers_of_requests_grow(door: Door, numbers: tuple[int, ...], kind: str) -> None:
+    """So that no two unanswered requests are ever confused."""
+    client = await door.enter(CLIENT, SECRET)
+    await client.send(*(encode(numbered(kind, number)) for number in numbers))
+    await client.wait_closed()
+    assert door.recorder.named("request") == []
+    await assert_serves(door)
+
+
 # ---------------------------------------------------------------------- mistakes of this node
 
 
 @pytest.mark.parametrize("error", [RuntimeError("our bug"), ProtocolError("so it says"), OSError(5, "no")])
-@pytest.mark.parametrize(("hello", "record"), [(CLIENT, Submit(1, b"g")), (hello_of(2), BEAT)])
+@pytest.mark.parametrize(("hello", "record"), [(CLIENT, Submit(1, GROUP)), (hello_of(2), BEAT)])
 async def test_the_error_of_a_handler_ends_one_connection(
     door: Door, hello: Hello, record: Speech, error: Exception
 ) -> None:

@@ -10,6 +10,7 @@ import trio.testing
 
 from quorker.core.wire.frames import FrameWriter, WireLimits
 from quorker.core.wire.handshake import Hello, Reason
+from quorker.core.wire.records import pack
 from quorker.core.wire.requests import Role, StatusRequest, Submit, encode
 from quorker.jepsen_like.loopback import SECRET, Door, RawDialler, hello_of
 from quorker.transport.listener import LOCAL, ConnectionCounts
@@ -158,9 +159,9 @@ async def test_a_client_that_falls_silent_is_hung_up_on(
     door = await open_door(nursery)
     client = await door.enter(CLIENT, SECRET)
     await trio.testing.wait_all_tasks_blocked()
-    for _ in range(3):
+    for number in (1, 2, 3):
         mock_clock.jump(14.9)
-        await client.send(encode(StatusRequest(1)))
+        await client.send(encode(StatusRequest(number)))
         await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(15.1)
     await client.wait_closed()
@@ -195,13 +196,17 @@ async def test_a_frame_of_a_role_over_its_limit_ends_the_connection(
     assert door.listener.events["ProtocolError"] == 1
 
 
+def group_of(size: int) -> bytes:
+    return pack([5, 0, [[1, b"x" * size]]])
+
+
 @pytest.mark.trio
 @pytest.mark.parametrize("below", [1, 0])
 async def test_a_frame_of_a_client_up_to_its_limit_is_heard(nursery: trio.Nursery, below: int) -> None:
     door = await open_door(nursery)
     client = await door.enter(CLIENT, SECRET)
-    overhead = len(encode(Submit(1, b"x" * 70_000))[1]) - 70_000
-    group = b"x" * (LIMITS.frame_client_bytes - overhead - below)
+    overhead = len(encode(Submit(1, group_of(70_000)))[1]) - 70_000
+    group = group_of(LIMITS.frame_client_bytes - overhead - below)
     await client.send(encode(Submit(1, group)))
     ((_, request),) = await door.recorder.wait_named("request")
     assert request == Submit(1, group)

@@ -62,7 +62,7 @@ SAMPLES: list[Speech] = [
     SnapshotEnd(1, 5, b"s" * 32),
     SnapshotResult(1, True, False, 3, "why"),
     Attach(5, 3),
-    Submit(1, b"group"),
+    Submit(1, pack([5, 0, [[1, [64]]]])),
     Query(1, "job", b"\x80", True, 7, 1000),
     StatusRequest(1),
     Wait(1, "0000000000001", 1000, 7),
@@ -148,6 +148,20 @@ def test_unknown_kinds_are_refused_when_decoded() -> None:
 def test_bombs_are_refused(kind: int, bomb: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(kind, bomb)
+
+
+@pytest.mark.parametrize(
+    "args", [b"", b"\xc1", b"\x90", b"\xc0", pack({"a": float("nan")}), pack({}) + b"\x00"]
+)
+def test_the_arguments_of_a_query_are_a_strict_map(args: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(*encode(Query(1, "job", args, False, 0, 1000)))
+
+
+@pytest.mark.parametrize("group", [b"", b"\xc1", b"\x90", pack([5, 0, [[1]]])])
+def test_a_group_looks_like_one_from_outside(group: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(*encode(Submit(1, group)))
 
 
 @given(st.sampled_from(SAMPLES), st.data())

@@ -32,10 +32,14 @@ from quorker.core.wire.requests import (
     Failed,
     Failure,
     PeerMessage,
+    Query,
     Role,
     SnapshotBegin,
     Speech,
+    StatusRequest,
+    Submit,
     Unsupported,
+    Wait,
 )
 from quorker.core.wire.roster import Roster
 from quorker.transport.greeting import ConnectionRefused, Credentials, greet_accepted
@@ -43,6 +47,7 @@ from quorker.transport.stream import ConnectionLost, FrameStream
 
 log = logging.getLogger("quorker.transport.listener")
 
+NUMBERED: Final = (Submit, Query, StatusRequest, Wait)
 LOCAL: Final = "local"  # the address of whatever does not come over TCP
 
 
@@ -75,6 +80,15 @@ class ClientLink:
         self._stream = stream
         self._limits = limits
         self._encoder = Encoder()
+        self._last_request = 0
+
+    def check_number(self, record: ClientRequest) -> None:
+        """Whatever is answered has a number of its own: they grow. Raises `ProtocolError`."""
+        if not isinstance(record, NUMBERED):
+            return
+        if record.request <= self._last_request:
+            raise ProtocolError(f"request {record.request} came after request {self._last_request}")
+        self._last_request = record.request
 
     def __repr__(self) -> str:
         return f"<ClientLink {self.number} {self.name!r} from {self.address}>"
@@ -295,6 +309,7 @@ class Listener:
         for kind, payload in frames:
             record = _understand(framed, client.role, kind, payload)
             if record is not None:
+                client.check_number(record)
                 records.append(record)
         if records:
             self._handler.on_client_requests(client, records)

@@ -19,7 +19,7 @@ INT_MAX: Final = 2**63 - 1
 
 _codec: Any = msgpack
 # Everything that hostile bytes can make the library raise; the fuzz tests hold this list to be complete.
-_REFUSALS: Final = (ValueError, TypeError, OverflowError, RecursionError, _codec.UnpackException)
+REFUSALS: Final = (ValueError, TypeError, OverflowError, RecursionError, _codec.UnpackException)
 
 
 def pack(value: object) -> bytes:
@@ -27,7 +27,7 @@ def pack(value: object) -> bytes:
     try:
         packed: bytes = _codec.packb(value)
         return packed
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise InvalidInput(f"value cannot be encoded: {error}") from None
 
 
@@ -56,7 +56,7 @@ def unpack(
             max_map_len=elements_max,
             max_ext_len=0,
         )
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise ProtocolError(f"not a valid record: {str(error) or type(error).__name__}") from None
     if counter.containers or (finite and isinstance(value, float)):
         _check(value, depth_max, finite)
@@ -77,7 +77,7 @@ def unpack_flat(data: bytes | memoryview, elements_max: int = ELEMENTS_MAX) -> l
             max_map_len=0,
             max_ext_len=0,
         )
-    except _REFUSALS as error:
+    except REFUSALS as error:
         raise ProtocolError(f"not a valid flat record: {str(error) or type(error).__name__}") from None
     if not only.seen:
         raise ProtocolError("not a valid flat record: not an array")

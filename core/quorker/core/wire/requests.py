@@ -16,10 +16,18 @@ from quorker.core.errors import Busy, NotApplied, OperationError, ProtocolError,
 from quorker.core.raft.messages import InstallSnapshot, Message, NodeId
 from quorker.core.wire import raft_codec
 from quorker.core.wire.frames import Outgoing
+from quorker.core.wire.groups import group_names
 from quorker.core.wire.records import INT_MAX, list_of, pack, unpack
 
 TEXT_MAX: Final = 4096  # characters of any text field
 REPLY_ELEMENTS_MAX: Final = 1 << 20  # what a node answers is bounded by the frame; the node is trusted
+
+
+Group: TypeAlias = bytes
+"""A group of commands, of which only the outside was looked at (see `groups`)."""
+
+PackedMap: TypeAlias = bytes
+"""A map from text to strictly decodable values."""
 
 
 class Role(IntEnum):
@@ -131,19 +139,22 @@ class Attach:
 
 @dataclass(frozen=True, slots=True)
 class Submit:
-    """A group of commands for the log; answered by `Reply` for each command, or by `Failed` for the group."""
+    """A group of commands for the log; answered by `Reply` for each command, or by `Failed` for the group.
+
+    The numbers of requests (of all kinds but `Cancel`) grow on a connection.
+    """
 
     request: int
-    group: bytes
+    group: Group
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """`args` is a packed map. Served once `min_index` is applied, so that a session sees its own writes anywhere."""
+    """Served once `min_index` is applied, so that a session sees its own writes anywhere."""
 
     request: int
     name: str
-    args: bytes
+    args: PackedMap
     linearizable: bool
     min_index: int
     timeout_ms: int
@@ -304,6 +315,17 @@ def _check_blobs(value: Any) -> tuple[bytes, ...]:
     return tuple(map(_check_bytes, list_of(value)))
 
 
+def _check_group(value: Any) -> bytes:
+    group_names(_check_bytes(value))
+    return bytes(value)
+
+
+def _check_map(value: Any) -> bytes:
+    if not isinstance(unpack(_check_bytes(value)), dict):
+        raise ProtocolError("arguments are not a map")
+    return bytes(value)
+
+
 def _check_install(value: Any) -> InstallSnapshot:
     message = raft_codec.decode(_check_bytes(value))
     if not isinstance(message, InstallSnapshot):
@@ -320,6 +342,8 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "tuple[int, ...]": _check_ints,
     "tuple[bytes, ...]": _check_blobs,
     "InstallSnapshot": _check_install,
+    "Group": _check_group,
+    "PackedMap": _check_map,
 }
 _FIELDS: Final[dict[type[Any], Callable[[Any], object]]] = {
     cls: attrgetter(*(field.name for field in fields(cls))) for cls in _KINDS

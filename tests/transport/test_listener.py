@@ -69,9 +69,9 @@ async def assert_serves(door: Door) -> None:
 async def test_a_member_is_heard_and_known_by_its_number(door: Door) -> None:
     member = await door.enter(hello_of(2), SECRET)
     assert await door.recorder.wait_named("connected") == [(2,)]
-    await member.send(encode(BEAT), encode(Propose(Role.CLIENT, (b"group",))))
+    await member.send(encode(BEAT), encode(Propose(Role.CLIENT, (GROUP,))))
     got = await door.recorder.wait_named("message", 2)
-    assert got == [(2, BEAT), (2, Propose(Role.CLIENT, (b"group",)))]
+    assert got == [(2, BEAT), (2, Propose(Role.CLIENT, (GROUP,)))]
     assert door.recorder.wakes == 1, "one wake brings everything that arrived together"
 
 
@@ -178,7 +178,7 @@ async def test_the_unix_socket_needs_no_secret_and_lets_no_member_in(nursery: tr
     ("hello", "record"),
     [
         (CLIENT, BEAT),
-        (CLIENT, Propose(Role.PEER, (b"group",))),
+        (CLIENT, Propose(Role.PEER, (GROUP,))),
         (OBSERVER, Submit(1, GROUP)),
         (OBSERVER, requests.Attach(5, 3)),
         (OBSERVER, BEAT),

@@ -15,6 +15,7 @@ import trio.testing
 
 from quorker.core.raft.messages import AppendEntries, Entry, Heartbeat, HeartbeatResponse, TimeoutNow
 from quorker.core.wire.handshake import Party, Reason
+from quorker.core.wire.records import pack
 from quorker.core.wire.requests import Propose, Role, SnapshotChunk
 from quorker.core.wire.roster import Roster
 from quorker.jepsen_like.loopback import SECRET, Door, MemoryNetwork, Recorder, party_of
@@ -26,6 +27,7 @@ from quorker.transport.sockets import dial_tcp, open_tcp
 pytestmark = pytest.mark.trio
 
 ONE = Endpoint("node1.example.org", 7701)
+GROUPS = pack([5, 0, [[1, [64]]]]), pack([6, 0, [[2, [64]]]])
 APPEND = AppendEntries(2, 1, 5, 4, 5, (Entry(5, 5, b"data"),), 4, 1)
 
 
@@ -67,8 +69,8 @@ async def test_what_is_sent_between_two_flushes_arrives_together(secrets: tuple[
     async with connected(*secrets) as (dialling, door):
         links = dialling.links
         links.send(1, APPEND)
-        links.forward(1, b"group one")
-        links.forward(1, b"group two")
+        links.forward(1, GROUPS[0])
+        links.forward(1, GROUPS[1])
         links.send(1, Heartbeat(2, 1, 5, 3))
         links.send(1, Heartbeat(2, 1, 5, 4))
         links.send(1, TimeoutNow(2, 1, 5))
@@ -81,13 +83,14 @@ async def test_what_is_sent_between_two_flushes_arrives_together(secrets: tuple[
             Heartbeat(2, 1, 5, 4),
             APPEND,
             TimeoutNow(2, 1, 5),
-            Propose(Role.CLIENT, (b"group one", b"group two")),
+            Propose(Role.CLIENT, (GROUPS[0], GROUPS[1])),
         ]
 
 
 async def test_groups_are_joined_up_to_a_size() -> None:
     async with connected() as (dialling, door):
-        groups = [bytes([number]) * (PROPOSE_BYTES // 2) for number in range(5)]
+        size = PROPOSE_BYTES // 2 - 20
+        groups = [pack([5, 0, [[number, bytes(size)]]]) for number in range(5)]
         for group in groups:
             dialling.links.forward(1, group)
         dialling.links.flush()

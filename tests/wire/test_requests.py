@@ -55,7 +55,7 @@ SAMPLES: list[Speech] = [
     Pong(1, 2, 3),
     Unsupported(99),
     Heartbeat(1, 2, 3, 4),
-    Propose(Role.CLIENT, (b"group", b"")),
+    Propose(Role.CLIENT, (pack([5, 0, [[1, [64]]]]), pack([6, 0, [[2, [64]]]]))),
     ProposeRefused(7, (1, 2, INT_MAX), "NOT_LEADER", 3, 50),
     SnapshotBegin(1, InstallSnapshot(1, 2, 3, SnapshotMeta(9, 3, ConfState((1, 2))), 4)),
     SnapshotChunk(1, 0, b"bytes"),

@@ -71,7 +71,7 @@ class Propose:
     """Groups of commands on their way to the leader, with the role of the caller they came from."""
 
     role: int
-    groups: tuple[bytes, ...]
+    groups: tuple[Group, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +311,8 @@ def _check_ints(value: Any) -> tuple[int, ...]:
     return tuple(map(_check_int, list_of(value)))
 
 
-def _check_blobs(value: Any) -> tuple[bytes, ...]:
-    return tuple(map(_check_bytes, list_of(value)))
+def _check_groups(value: Any) -> tuple[bytes, ...]:
+    return tuple(map(_check_group, list_of(value)))
 
 
 def _check_group(value: Any) -> bytes:
@@ -340,7 +340,7 @@ _CHECKS: Final[dict[str, Callable[[Any], Any]]] = {
     "bytes": _check_bytes,
     "bool": _check_bool,
     "tuple[int, ...]": _check_ints,
-    "tuple[bytes, ...]": _check_blobs,
+    "tuple[Group, ...]": _check_groups,
     "InstallSnapshot": _check_install,
     "Group": _check_group,
     "PackedMap": _check_map,

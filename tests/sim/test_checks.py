@@ -294,4 +294,4 @@ def test_a_scan_that_finds_committed_entries_on_too_few_disks(trial: Trial) -> N
 def test_a_scan_that_finds_a_wrong_snapshot(trial: Trial) -> None:
     trial.committed(entry(2))
     trial.disks[1].install(SnapshotMeta(2, 2, THREE), 4711)
-    rejects("replicas are equal", trial.oracles.scan)
+    rejects("replicas are equal", trial.oracles.scan_states)

@@ -38,6 +38,10 @@ class FaultKind(StrEnum):
     TRANSFER = "transfer"  # the leader is asked to hand over to the target
     CAMPAIGN = "campaign"
     SNAPSHOT = "snapshot"
+    CLIENT_CRASH = "client-crash"
+    CLIENT_PAUSE = "client-pause"
+    LINE_RESET = "line-reset"  # the target's connections to clients break
+    LINE_STALL = "line-stall"  # they deliver nothing, both ways, until the end
 
 
 class Target(StrEnum):
@@ -71,6 +75,11 @@ class OpKind(StrEnum):
     ADD_LEARNER = "add-learner"
     REMOVE = "remove"
     SWAP = "swap"  # joint consensus: one voter out, another in
+    ENQUEUE = "enqueue"  # from here on: asked by client `node` of the job store
+    LOCK = "lock"
+    DELETE = "delete"
+    REQUEUE = "requeue"
+    CLOSE = "close"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +103,7 @@ class Trap:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """Something asked of `node` (of whoever leads, if that is 0)."""
+    """Something asked of `node` (of whoever leads, if that is 0), or by the client of that number."""
 
     at_ns: int
     kind: OpKind
@@ -132,6 +141,25 @@ class MachineKnobs:
 
 
 @dataclass(frozen=True, slots=True)
+class JobsKnobs:
+    """Members carry a job store. Each of the first `housed` clients lives in the process of the member of its number.
+
+    Times in milliseconds. `piece` and `history_max` are limits of the store, `rounds` batches in flight at the leader.
+    """
+
+    clients: int = 3
+    housed: int = 1
+    ttl_ms: int = 1_000
+    retransmit_ms: int = 150
+    stuck_ms: int = 400
+    slots: int = 2
+    work_ms: int = 60
+    piece: int = 500
+    rounds: int = 2
+    history_max: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One run. `spares` are nodes outside the first configuration, for membership changes."""
 
@@ -151,6 +179,7 @@ class Case:
     ops: tuple[Op, ...] = ()
     dead_in_calm: int = 0  # so many members never come back; the others must go on without them
     thorough: bool = False  # also check every invariant of the core itself after every step
+    jobs: JobsKnobs | None = None
 
     @property
     def nodes(self) -> range:
@@ -167,15 +196,23 @@ class Profile:
     faults_max: int
     ops_max: int
     churn_ppm: int  # share of runs that change the membership
+    jobs: bool = False
 
 
 SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
 CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
 LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
-PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG)}
+JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True)
+PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS)}
 
 _BRIEF: Final = 1 * MS
-_FOR_EVER_KINDS: Final = frozenset({FaultKind.WALL_JUMP, FaultKind.CLOCK_RATE})
+_OF_CLIENTS: Final = (
+    FaultKind.CLIENT_CRASH,
+    FaultKind.CLIENT_PAUSE,
+    FaultKind.LINE_RESET,
+    FaultKind.LINE_STALL,
+)
+_OF_MEMBERS: Final = tuple(kind for kind in FaultKind if kind not in _OF_CLIENTS)
 
 
 def expand(seed: int, profile: Profile = SHORT) -> Case:
@@ -185,27 +222,32 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
     churns = draw.chance(profile.churn_ppm)
     spares = draw.between(1, 2) if churns else 0
     chaos_ns = draw.between(*profile.chaos_ms) * MS
+    jobs = _jobs(Stream(seed, "jobs knobs"), voters) if profile.jobs else None
     return Case(
         seed=seed,
         voters=voters,
         spares=spares,
         chaos_ns=chaos_ns,
+        calm_ns=(30 if profile.jobs else 10) * SECOND,
         events_max=400 * profile.ops_max + 20 * chaos_ns // MS * (voters + spares),
-        raft=_raft(draw),
+        raft=_raft(draw, slower=3 if profile.jobs else 1),
         network=_network(Stream(seed, "network knobs"), chaos_ns),
         disk=_disk(Stream(seed, "disk knobs")),
         machine=_machine(Stream(seed, "machine knobs")),
-        clocks=_clocks(Stream(seed, "clock knobs"), voters + spares),
+        clocks=_clocks(Stream(seed, "clock knobs"), voters + spares + (jobs.clients if jobs else 0)),
         plan=_plan(Stream(seed, "plan"), profile, voters + spares, chaos_ns),
         traps=_traps(Stream(seed, "traps"), chaos_ns),
-        ops=_ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns),
+        ops=_ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns)
+        if jobs is None
+        else _client_ops(Stream(seed, "client ops"), profile, jobs.clients, chaos_ns),
         dead_in_calm=0 if churns or not draw.chance(250_000) else draw.between(0, (voters - 1) // 2),
         thorough=draw.chance(100_000),
+        jobs=jobs,
     )
 
 
-def _raft(draw: Stream) -> RaftKnobs:
-    heartbeat = draw.between(4, 15)
+def _raft(draw: Stream, slower: int) -> RaftKnobs:
+    heartbeat = draw.between(4, 15) * slower
     return RaftKnobs(
         election_ms=heartbeat * draw.between(4, 10),
         heartbeat_ms=heartbeat,
@@ -215,6 +257,21 @@ def _raft(draw: Stream) -> RaftKnobs:
         max_inflight_messages=draw.choice((256, 8, 1)),
         max_uncommitted_bytes=draw.choice((1 << 24, 1 << 24, 1 << 10)),
         forwarding=not draw.chance(300_000),
+    )
+
+
+def _jobs(draw: Stream, voters: int) -> JobsKnobs:
+    return JobsKnobs(
+        clients=draw.between(2, 5),
+        housed=draw.between(0, min(2, voters)),
+        ttl_ms=draw.choice((1_000, 1_000, 1_500)),
+        retransmit_ms=draw.log_uniform(30, 400),
+        stuck_ms=draw.log_uniform(100, 800),
+        slots=draw.between(1, 4),
+        work_ms=draw.log_uniform(5, 1_500),
+        piece=draw.choice((500, 2, 1)),
+        rounds=draw.choice((1, 2, 2, 8)),
+        history_max=draw.choice((50, 3)),
     )
 
 
@@ -270,7 +327,9 @@ _LIKELY: Final = (FaultKind.CRASH, FaultKind.CRASH, FaultKind.ISOLATE, FaultKind
 
 def _plan(draw: Stream, profile: Profile, nodes: int, chaos_ns: int) -> tuple[Fault, ...]:
     """Swarm: each run draws from a few kinds only, so that rare combinations are not drowned by common ones."""
-    kinds = [*draw.sample(tuple(FaultKind), draw.between(1, 4)), *draw.sample(_LIKELY, draw.between(0, 3))]
+    kinds = [*draw.sample(_OF_MEMBERS, draw.between(1, 4)), *draw.sample(_LIKELY, draw.between(0, 3))]
+    if profile.jobs:
+        kinds.extend(draw.sample(_OF_CLIENTS, draw.between(0, 3)))
     faults = [_fault(draw, kinds, nodes, chaos_ns) for _ in range(draw.log_uniform(1, profile.faults_max))]
     return tuple(sorted(faults, key=lambda fault: fault.at_ns))
 
@@ -318,3 +377,19 @@ def _op(draw: Stream, nodes: int, chaos_ns: int, reads_ppm: int) -> Op:
     kind = OpKind.READ if draw.chance(reads_ppm) else OpKind.PROPOSE
     node = 0 if draw.chance(MILLION // 2) else draw.between(1, nodes)
     return Op(draw.below(chaos_ns), kind, node, draw.choice((1, 1, 1, 4)))
+
+
+_CLIENT_OPS: Final = (
+    OpKind.ENQUEUE, OpKind.ENQUEUE, OpKind.ENQUEUE, OpKind.ENQUEUE, OpKind.LOCK, OpKind.LOCK, OpKind.DELETE,
+    OpKind.REQUEUE, OpKind.CLOSE,
+)  # fmt: skip
+
+
+def _client_ops(draw: Stream, profile: Profile, clients: int, chaos_ns: int) -> tuple[Op, ...]:
+    count = draw.between(profile.ops_max // 4, profile.ops_max)
+    kinds = [OpKind.ENQUEUE, *draw.sample(_CLIENT_OPS, 4)]
+    ops = [
+        Op(draw.below(chaos_ns), draw.choice(kinds), draw.between(1, clients), draw.between(0, 1 << 16))
+        for _ in range(count)
+    ]
+    return tuple(sorted(ops, key=lambda op: op.at_ns))

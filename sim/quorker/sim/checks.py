@@ -301,14 +301,17 @@ class Oracles:
             self._scan_disk(node_id, disk)
 
     def _scan_disk(self, node_id: NodeId, disk: DurableLog) -> None:
-        if disk.snapshot.index >= FIRST and disk.state != self.states[disk.snapshot.index - FIRST]:
-            raise Violation(
-                "replicas are equal", f"the snapshot of n{node_id} at {disk.snapshot.index} differs"
-            )
         commit_index = min(disk.hard_state.commit_index, disk.last)
         for entry in disk.entries[: max(0, commit_index - disk.snapshot.index)]:
             if entry != self.committed[entry.index - FIRST - 1]:
                 raise Violation("durability", f"n{node_id} holds {entry} as committed")
+
+    def scan_states(self) -> None:
+        """Every snapshot on a disk holds the machine of its index."""
+        for node_id, disk in self.disks.items():
+            index = disk.snapshot.index
+            if index >= FIRST and disk.state != self.states[index - FIRST]:
+                raise Violation("replicas are equal", f"the snapshot of n{node_id} at {index} differs")
 
 
 def _differ(one: int | None, other: int | None) -> bool:

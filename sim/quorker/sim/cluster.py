@@ -15,6 +15,7 @@ from quorker.sim.checks import FIRST, Violation
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.faults import Strike
+from quorker.sim.jobs_cluster import JobsCluster
 from quorker.sim.node import Node
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.trace import Trace, What
@@ -70,14 +71,14 @@ class Cluster(Phases[Node]):
         return Calm(self.world, self.nodes, core, self.workload)
 
     def scan(self) -> None:
-        pass
+        self.world.oracles.scan_states()
 
 
 def run_case(case: Case, sink: Callable[[str], None] | None = None) -> Report:
     """Run one case to its end or to its first violation."""
     trace = Trace(sink)
     with collection_paused():
-        cluster = Cluster(case, trace)
+        cluster = Cluster(case, trace) if case.jobs is None else JobsCluster(case, trace)
         violation = None
         try:
             cluster.run()

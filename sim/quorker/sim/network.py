@@ -80,7 +80,7 @@ class Network:
 
     def set_knobs(self, knobs: NetworkKnobs) -> None:
         self._table = LATENCIES[knobs.latency]
-        self._knobs = knobs
+        self.knobs = knobs
         self._calm = not (knobs.loss_ppm or knobs.duplicate_ppm or knobs.late_ppm)
 
     def send(self, source: int, target: int, name: int, item: object, size_delay_ns: int = 0) -> bool:
@@ -90,10 +90,10 @@ class Network:
         repeat = link.repeats.get(name, 0)
         link.repeats[name] = repeat + 1
         word = mix(link.key ^ name ^ repeat << 56)
-        if link.cuts or (word & 0xFFFFF) * MILLION >> 20 < self._knobs.loss_ppm:
+        if link.cuts or (word & 0xFFFFF) * MILLION >> 20 < self.knobs.loss_ppm:
             self.lost += 1
             return False
-        delay = size_delay_ns + latency_ns(self._table, self._knobs.median_ns, word >> 48)
+        delay = size_delay_ns + latency_ns(self._table, self.knobs.median_ns, word >> 48)
         payload = (source, target, item)
         if link.clogs:
             link.held.append((delay, payload))
@@ -135,7 +135,7 @@ class Network:
             self._release(link)
 
     def _misbehave(self, link: Link, word: int, delay: int, payload: tuple[int, int, object]) -> int:
-        knobs = self._knobs
+        knobs = self.knobs
         if (word & 0xFFFFF) * MILLION >> 20 < knobs.duplicate_ppm:
             self.duplicated += 1
             again = latency_ns(self._table, 4 * knobs.median_ns, word >> 48)
@@ -145,7 +145,7 @@ class Network:
         return delay
 
     def _schedule(self, link: Link, delay: int, payload: object, rank: int) -> None:
-        if self._knobs.in_order:
+        if self.knobs.in_order:
             arrival = max(self._kernel.now + delay, link.last_arrival_ns)
             delay, rank = arrival - self._kernel.now, 1
             link.last_arrival_ns = arrival

@@ -38,6 +38,7 @@ from quorker.core.raft.effects import (
 from quorker.core.raft.messages import NOBODY, Entry, EntryKind, Message, NodeId, SnapshotMeta
 
 _codec: Any = msgpack
+SNAPSHOTS_HELD_BACK: Final = 5  # as long as the log is kept for a follower that lags: as a bound of memory
 OWN_GROUPS: Final = 0  # the session number of commands that the leader itself proposes
 
 
@@ -168,6 +169,7 @@ class Replica:
     _postponed: deque[Entry] = field(default_factory=deque[Entry])  # entries that wait for a snapshot to load
     _bytes_since_snapshot: int = 0
     _snapshot_index: int = 0
+    _saved: deque[int] = field(default_factory=lambda: deque[int](maxlen=SNAPSHOTS_HELD_BACK))
     _maintenance_context: int = 0
     _maintenance_at_ms: int = 0
     _packer: Any = field(default_factory=_codec.Packer)
@@ -219,9 +221,23 @@ class Replica:
         Returns the first index that the disk still has to keep.
         """
         self.saving = None
-        keep_from = max(self.raft.first_index, meta.index + 1 - self.config.keep_entries)
+        self._saved.append(meta.index)
+        keep_from = min(meta.index + 1 - self.config.keep_entries, self._first_needed())
+        keep_from = max(self.raft.first_index, keep_from, self._saved[0] + 1 - self.config.keep_entries)
         self.raft.snapshot_made(meta, keep_from)
         return keep_from
+
+    def _first_needed(self) -> int:
+        """The first entry that a follower which is there still lacks, or will after the snapshot it is being sent.
+
+        Without this, one that takes a snapshot under load would need the next one as soon as it is done.
+        """
+        needed = [
+            max(known.match_index, known.pending_snapshot) + 1
+            for peer, known in self.raft.progress.items()
+            if self.is_leader and peer != self.node_id and (known.recent_active or known.pending_snapshot)
+        ]
+        return min(needed, default=self.raft.last_index + 1)
 
     def snapshot_failed(self) -> None:
         self.saving = None

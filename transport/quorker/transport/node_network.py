@@ -86,6 +86,7 @@ class NodeNetwork:
         """Groups forwarded to a leader that is gone are sent again, once there is a way to one."""
         raft = self._node.replica.raft
         raft.peer_unreachable(peer)
+        self.mover.on_peer_down(peer)
         if peer == raft.leader:
             self._node.hosts.on_route_changed()
         self._node.driver.wake()

@@ -19,7 +19,7 @@ from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.effects import ConfigChanged
 from quorker.core.raft.messages import NOBODY, ConfState, NodeId, SnapshotMeta
 from quorker.core.replica import Replica, ReplicaConfig
-from quorker.core.session import SessionConfig
+from quorker.core.session import SessionConfig, SessionState
 from quorker.core.wire.handshake import Party, Refusal, cluster_id_of
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.roster import Roster
@@ -44,6 +44,7 @@ from quorker.transport.tls import Tls
 log = logging.getLogger("quorker.transport.node")
 
 STOP_SECONDS: Final = 5.0
+OPENING_SECONDS: Final = 1.0
 MAJORITY_POLL_SECONDS: Final = 0.05
 BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
 
@@ -95,7 +96,9 @@ def _recover(config: NodeConfig, disk: Disk) -> tuple[DurableState, JobStore]:
         log.warning("node %s is not among the members %s of its own log", config.node_id, members.voters)
     if durable.snapshot.index <= BOOTSTRAP_INDEX:
         return durable, JobStore(epoch=disk.identity.restore_epoch)
-    return durable, JobStore.restore(disk.open_snapshot(durable.snapshot), epoch=disk.identity.restore_epoch)
+    store = JobStore.restore(disk.open_snapshot(durable.snapshot))
+    store.epoch = max(store.epoch, disk.identity.restore_epoch)
+    return durable, store
 
 
 def replica_config(config: NodeConfig, incarnation: int) -> ReplicaConfig:
@@ -286,9 +289,11 @@ async def _watch_majority(node: Node, goodbye: trio.CancelScope) -> None:
 
 
 async def _say_goodbye(node: Node) -> None:
-    await node.own.driver.wait_open()
-    try:
-        await node.submit(CloseSession(), timeout=STOP_SECONDS)
-    except OperationError as error:
-        log.warning("node %s could not close its session: %s", node.node_id, error)
+    with trio.move_on_after(OPENING_SECONDS):  # one that is just being opened would be left behind
+        await node.own.driver.wait_open()
+    if node.own.driver.session.state is SessionState.OPEN:
+        try:
+            await node.submit(CloseSession(), timeout=STOP_SECONDS)
+        except OperationError as error:
+            log.warning("node %s could not close its session: %s", node.node_id, error)
     await node.transfer_leadership()

@@ -28,6 +28,7 @@ from quorker.transport.memory_pauses import freeze_store
 SLICE_MS: Final = 2  # of work between two turns of the other tasks
 WINDOW_BYTES: Final = 2 << 20  # sent and not yet confirmed by the receiver
 TRANSFER_SECONDS: Final = 20.0  # without any progress: the transfer failed
+PAUSE_SECONDS: Final = 0.5  # before a transfer that failed is repeated
 CONFIRM_BYTES: Final = 512 << 10
 
 
@@ -151,11 +152,12 @@ class SnapshotMover:
         self._outgoing[number] = outgoing
         try:
             arrived = await self._stream(number, outgoing, message)
+            if not arrived:
+                await trio.sleep(PAUSE_SECONDS)
         finally:
             del self._outgoing[number]
             self._sending_to.discard(message.to)
-        if not arrived:
-            self._replica.raft.snapshot_status(message.to, ok=False)
+        self._replica.raft.snapshot_status(message.to, ok=arrived)
         self._wake()
 
     async def _stream(self, number: int, outgoing: _Outgoing, message: InstallSnapshot) -> bool:
@@ -207,28 +209,45 @@ class SnapshotMover:
         if outgoing.progress is not None:
             outgoing.progress.set()
 
+    def on_peer_down(self, peer: NodeId) -> None:
+        """What was sent to this member last may be lost: its transfer cannot end well."""
+        for number, outgoing in self._outgoing.items():
+            if outgoing.to == peer:
+                self.on_result(SnapshotResult(number, True, False, 0, "the connection was lost"))
+
     # ------------------------------------------------------------------ receiving
 
     def on_begin(self, sender: NodeId, begin: SnapshotBegin) -> None:
-        """A new transfer takes the place of an unfinished one of the same member."""
+        """A new transfer takes the place of an unfinished one, of the same member or of a leader before it."""
         self.forget(sender)
-        if self._replica.loading is not None or self._incoming:
-            self._refuse(sender, begin.transfer, "another snapshot is on its way")
+        if begin.message.term < self._replica.raft.term:
+            self._refuse(sender, begin.transfer, "there is a newer leader")
             return
-        writer = self._disk.receive_snapshot(begin.message.snapshot)
+        for former in list(self._incoming):
+            self.forget(former)
+        if self._replica.loading is not None:
+            self._refuse(sender, begin.transfer, "another snapshot is being loaded")
+            return
+        try:
+            writer = self._disk.receive_snapshot(begin.message.snapshot)
+        except DiskFull as error:
+            self._refuse(sender, begin.transfer, str(error))
+            return
         self._incoming[sender] = _Incoming(begin.transfer, begin.message, writer)
 
     def on_chunk(self, sender: NodeId, chunk: SnapshotChunk) -> None:
-        incoming = self._incoming.get(sender)
-        if incoming is None or incoming.transfer != chunk.transfer:
+        incoming = self._incoming_of(sender, chunk.transfer)
+        if incoming is None:
             return
         if chunk.offset != incoming.received:
-            self.forget(sender)
-            self._refuse(
-                sender, chunk.transfer, f"a chunk at {chunk.offset} arrived after byte {incoming.received}"
-            )
+            why = f"a chunk at {chunk.offset} arrived after byte {incoming.received}"
+            self._give_up(sender, chunk.transfer, why)
             return
-        incoming.writer.add(chunk.data)
+        try:
+            incoming.writer.add(chunk.data)
+        except DiskFull as error:
+            self._give_up(sender, chunk.transfer, str(error))
+            return
         incoming.received += len(chunk.data)
         if incoming.received - incoming.confirmed >= CONFIRM_BYTES:
             incoming.confirmed = incoming.received
@@ -237,20 +256,32 @@ class SnapshotMover:
             )
 
     def on_end(self, sender: NodeId, end: SnapshotEnd) -> None:
-        incoming = self._incoming.pop(sender, None)
-        if incoming is None or incoming.transfer != end.transfer:
+        incoming = self._incoming_of(sender, end.transfer)
+        if incoming is None:
             return
         try:
             incoming.writer.finish(end.sha256)
-        except ProtocolError as error:
-            self._refuse(sender, end.transfer, str(error))
+        except (ProtocolError, DiskFull) as error:
+            self._give_up(sender, end.transfer, str(error))
             return
+        del self._incoming[sender]
         self._channel.send_record(sender, SnapshotResult(end.transfer, True, True, incoming.received, ""))
         self._replica.receive(incoming.message)
         self._wake()
 
+    def _incoming_of(self, sender: NodeId, transfer: int) -> _Incoming | None:
+        incoming = self._incoming.get(sender)
+        if incoming is not None and incoming.transfer == transfer:
+            return incoming
+        self._refuse(sender, transfer, "it did not begin here, or was given up")
+        return None
+
+    def _give_up(self, sender: NodeId, transfer: int, why: str) -> None:
+        self.forget(sender)
+        self._refuse(sender, transfer, why)
+
     def forget(self, sender: NodeId) -> None:
-        """The connection to this member is gone, or it starts anew."""
+        """Nothing more of this transfer will come, or nothing more of it counts."""
         incoming = self._incoming.pop(sender, None)
         if incoming is not None:
             incoming.writer.abort()

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from quorker.core.jobs import commands as c
 from quorker.core.jobs.batch import encode_entry, encode_group
@@ -167,6 +167,12 @@ class ContractMachine(RuleBasedStateMachine):
         assert reply[0] == 0, reply
         return reply[1][0] if in_batch else reply[1]
 
+    @initialize()
+    def begin_with_jobs(self) -> None:
+        for job_id in ("j1", "j2", "j3"):
+            self.create_job(job_id, 100_000)
+            self.add_to_queue("q1", job_id, in_batch=False)
+
     # time and restarts
 
     @rule(span=SPANS)
@@ -259,6 +265,17 @@ class ContractMachine(RuleBasedStateMachine):
         assert self.perform(c.RenewFetched(token)) == (lease is not None)
         if lease is not None:
             self.naive.leases[token] = (*lease[:2], self.naive.lt)
+
+    @precondition(lambda self: self.naive.leases)
+    @rule(data=st.data(), others=st.integers(0, 3))
+    def leases_grow_old(self, data: st.DataObject, others: int) -> None:
+        """One of them is renewed on the way."""
+        for _ in range(others):
+            self.fetch(("q1", "q2"), in_batch=False)
+        self.time_passes(500)
+        self.renew(data)
+        self.time_passes(500)
+        self.maintain()
 
     @rule()
     def maintain(self) -> None:

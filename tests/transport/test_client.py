@@ -21,18 +21,25 @@ from quorker.core.errors import (
     Unknown,
 )
 from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, JobGrant, NewJob
+from quorker.core.raft.messages import Heartbeat
 from quorker.core.session import SessionState
-from quorker.core.wire.records import pack
+from quorker.core.wire.frames import Outgoing
+from quorker.core.wire.records import pack, unpack
 from quorker.core.wire.requests import (
     Answer,
     Attach,
     Cancel,
     Failed,
     Failure,
+    Notice,
     Query,
+    Reply,
     Role,
+    StatusRequest,
     Submit,
+    Unsupported,
     Wait,
+    encode,
 )
 from quorker.jepsen_like.loopback import SECRET
 from quorker.jepsen_like.loopback_members import Member, Members, Mood
@@ -42,6 +49,7 @@ from quorker.transport.sockets import open_unix
 
 pytestmark = pytest.mark.trio
 
+NOTICE = encode(Notice(1, "", b""))[0]
 ENQUEUE = EnqueueJobs((NewJob(task="send", args=b"args", queue="default"),))
 
 
@@ -215,14 +223,88 @@ async def test_a_member_that_gets_nowhere_is_left(monkeypatch: pytest.MonkeyPatc
         assert reached(members, client) is not first
 
 
-async def test_a_member_that_talks_nonsense_is_left() -> None:
+NONSENSE: dict[str, Outgoing] = {
+    "no record": (48, b"\xc1"),
+    "replies that are none": encode(Reply(1, b"\xc0")),
+    "a session without a number": encode(Reply(1, pack([[0, 1, [0, None]]]))),  # 1 stands for the nonce
+    "a grant that is none": encode(Notice(1, "job", pack([1]))),  # 1 stands for the session
+    "a token that is none": encode(Notice(1, "cancel", pack(["1", "0", "why"]))),
+    "a request": encode(StatusRequest(1)),
+    "a message of Raft": encode(Heartbeat(1, 2, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("frame", NONSENSE.values(), ids=NONSENSE)
+async def test_a_member_that_talks_nonsense_is_left(frame: Outgoing) -> None:
     async with cluster(2) as members, attached(members) as client:
-        for data in (b"\xc1", b""):
-            first = reached(members, client)
-            first.clients[-1]._stream.send(((48, data),))  # pyright: ignore[reportPrivateUsage]  # a broken Reply
-            await first.wait_until(lambda first=first: len(first.named("gone")) == len(first.clients))  # type: ignore[misc]  # bound now
+        client.driver.session.nonce = 1
+        kind, payload = frame
+        if kind == NOTICE:
+            payload = pack([client.session_id, *unpack(payload)[1:]])
+        first, seen = reached(members, client), client.route.connections
+        first.clients[-1]._stream.send(((kind, payload),))  # pyright: ignore[reportPrivateUsage]  # on purpose
+        while client.route.connections == seen:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        await client.submit(ENQUEUE)
+        assert reached(members, client) is not first
+        assert jobs_in(members) == 1
+
+
+async def test_what_a_later_version_says_is_passed_over() -> None:
+    async with cluster(1) as members, attached(members) as client:
+        link = members.all[0].clients[0]
+        link._stream.send(((200, b"?"), encode(Unsupported(99))))  # pyright: ignore[reportPrivateUsage]
+        link.send(Notice(client.session_id, "something new", pack(None)), Notice(99, "job", pack(None)))
+        await client.submit(ENQUEUE)
+        assert client.route.connections == 1
+
+
+async def test_a_mistake_of_ours_ends_one_connection() -> None:
+    """Such as a function of the user's that raises when it is told of a cancelled job."""
+
+    def fail(token: int, reason: str) -> None:
+        raise ZeroDivisionError
+
+    async with (
+        cluster(2) as members,
+        attached(members) as client,
+        client.worker(["default"], 1, fail) as worker,
+    ):
+        (job_id,) = await client.submit(ENQUEUE)
+        await worker.receive()
+        await client.submit(DeleteJob(job_id))
+        await client.submit(ENQUEUE)
+        assert client.route.connections == 2
+
+
+async def test_a_group_that_failed_as_a_whole_is_sent_again() -> None:
+    async with cluster(1) as members, attached(members) as client, trio.open_nursery() as nursery:
+        member = members.all[0]
+        member.mood = Mood.DEAF
+        before = len(member.named("request"))
+        nursery.start_soon(client.submit, ENQUEUE)
+        for number, failure in enumerate((Failure.NOT_APPLIED, Failure.UNKNOWN, Failure.BUSY), 1):
+            got = await member.wait_named("request", before + number)
+            member.clients[0].send(Failed(got[-1][1].request, failure, "LEADER_CHANGED", "", 1, 0))
+        await member.wait_named("request", before + 4)
+        member.mood = Mood.SERVE
+        member.clients[0].send(Failed(0, Failure.UNKNOWN, "LEADER_CHANGED", "", 0, 0))
+    assert jobs_in(members) == 1
+
+
+async def test_a_session_that_cannot_be_opened_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with cluster(1) as members:
+        member = members.all[0]
+        member.mood = Mood.DEAF
+        async with open_client(members.addresses) as client:
+            await member.wait_named("request")
+            nonce = client.driver.session.nonce
+            member.clients[0].send(Reply(1, pack([[0, nonce, [1, "full", "too many sessions"]]])))
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            member.mood = Mood.SERVE
+            client.driver.session.on_route_changed()  # what the timer does after two seconds
             await client.submit(ENQUEUE)
-        assert jobs_in(members) == 2
+    assert "too many sessions" in caplog.text
 
 
 # ---------------------------------------------------------------------- honest errors

@@ -133,6 +133,35 @@ def test_a_plain_message_has_no_rest() -> None:
         decode(data + b"\x90")
 
 
+NO_ENTRIES: list[list[Any]] = [
+    [1, 11, 0],
+    [1, 11, 0, b"", 1],
+    [1, 11, 0, "text"],
+    [1, 11, 3, b""],
+    [1, 11, -1, b""],
+    [True, 11, 0, b""],
+    [1, INT_MAX + 1, 0, b""],
+    [-1, 11, 0, b""],
+    [1, 11, None, b""],
+]
+
+
+@pytest.mark.parametrize("flat", NO_ENTRIES, ids=repr)
+def test_an_entry_is_three_numbers_and_bytes(flat: list[Any]) -> None:
+    head = pack((1, 2, 3, 10, 3, 9, 5))
+    with pytest.raises(ProtocolError):
+        decode(bytes((1, len(head))) + head + pack(flat))
+    good = decode(bytes((1, len(head))) + head + pack([1, 11, 0, b""]))
+    assert good == AppendEntries(1, 2, 3, 10, 3, (Entry(1, 11),), 9, 5)
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_the_head_of_a_message_with_a_rest_has_its_fields(kind: int) -> None:
+    for head in (pack((1,)), pack((1,) * 20), pack((1, 2, "3", 4, 5, 6, 7))):
+        with pytest.raises(ProtocolError):
+            decode(bytes((kind, len(head))) + head + b"\x90")
+
+
 @pytest.mark.parametrize("ids", [(2, 1), (1, 1), (0,), (-1,), (True,), ("1",), (INT_MAX + 1,)])
 def test_members_are_sorted_distinct_and_positive(ids: tuple[object, ...]) -> None:
     with pytest.raises(ProtocolError, match="not sorted positive ids"):

@@ -295,7 +295,9 @@ class Client:
                 return [_grant(payload)]
             case "cancel":
                 token, _, reason = list_of(payload, 3)
-                self.driver.on_cancel(int(token), str(reason))
+                if type(token) is not int:
+                    raise ProtocolError("a token is not a number")
+                self.driver.on_cancel(token, str(reason))
             case "session_closed":
                 self.driver.on_lost(str(payload))
             case _:

@@ -57,7 +57,7 @@ class Route:
         self._on_up = on_up
         self._encoder = Encoder()
         self._stream: FrameStream | None = None
-        self._connections = 0
+        self.connections = 0  # so far
         self._errors: dict[str, QuorkerError] = {}  # of the last attempt at each address
         self._changed = trio.Event()  # replaced whenever a connection came about or an attempt ended
 
@@ -100,9 +100,9 @@ class Route:
         backoff = Backoff(Random())
         while True:
             for address in self.addresses:
-                before = self._connections
+                before = self.connections
                 await self._attempt(address)
-                if self._connections > before:
+                if self.connections > before:
                     backoff.reset()
                 self._notify()
             await trio.sleep(backoff.next_pause())
@@ -122,6 +122,9 @@ class Route:
             self._errors[text] = ProtocolError(f"{text}: {error}")
         except (OSError, ConnectionLost) as error:
             self._errors[text] = NotApplied(str(error) or type(error).__name__)
+        except Exception as error:
+            log.exception("the connection to %s ended by an error of this client", text)
+            self._errors[text] = NotApplied(f"{type(error).__name__}: {error}")
         else:
             self._errors.pop(text, None)
         if text in self._errors:
@@ -143,7 +146,7 @@ class Route:
 
     async def _use(self, framed: FrameStream) -> None:
         self._stream, self.remote = framed, framed.established.remote
-        self._connections += 1
+        self.connections += 1
         try:
             self._on_up()
             self._notify()

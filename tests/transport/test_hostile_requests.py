@@ -43,7 +43,7 @@ HOSTILE: dict[str, list[ClientRequest]] = {
     "arguments of wrong types": [query(1, pack({"job_id": [1]})), query(2, pack({"queues": [["x"]]}), "has_waiting")],
     "arguments that nobody asked for": [query(1, pack({"job_id": "x", "more": 1}))],
     "a query that nobody knows": [query(1, pack({}), "nothing"), query(2, pack({}), ""), query(3, pack({}), "__class__")],
-    "the end of time": [query(1, pack({}), "stats", min_index=INT_MAX, timeout_ms=INT_MAX)],
+    "the end of time": [query(1, pack({}), "statistics", min_index=INT_MAX, timeout_ms=INT_MAX)],
     "one number twice": [StatusRequest(1), StatusRequest(1)],
     "one number again after taking it back": [query(1, pack({}), min_index=INT_MAX), Cancel(1), StatusRequest(1)],
     "taking back what was never asked": [Cancel(7), Cancel(INT_MAX)],
@@ -56,7 +56,7 @@ HOSTILE: dict[str, list[ClientRequest]] = {
     "a bomb": [Submit(1, b"\x93\x00\x00\x91\x92\x01\xdd\x00\x01\x00\x00" + b"\x90" * 0x10000)],
     "a deep bomb": [Submit(1, b"\x93\x00\x00\x91\x92\x01" + b"\x91" * 500 + b"\xc0")],
     "an extension": [Submit(1, b"\x93\x00\x00\x91\x92\x01\x92\x40\xc7\x00\x05")],
-    "a million answers": [query(number, pack({}), "stats") for number in range(1, 3000)],
+    "a million answers": [query(number, pack({}), "statistics") for number in range(1, 3000)],
 }  # fmt: skip
 
 

@@ -37,7 +37,7 @@ class SessionState(Enum):
 
 @dataclass(slots=True, eq=False)
 class Pending:
-    """One command that waits for its reply."""
+    """One command that waits for its reply. `unsure`: how often it was sent and was neither answered nor refused."""
 
     seq: int
     body: bytes  # packed [seq, command]
@@ -45,6 +45,7 @@ class Pending:
     resolve: Resolve | None
     first_sent_ms: int = -1
     last_sent_ms: int = -1
+    unsure: int = 0
 
 
 @dataclass(slots=True)
@@ -140,6 +141,7 @@ class ClientSession:
                 continue
             size += len(pending.body)
             pending.last_sent_ms = self.now_ms
+            pending.unsure += 1
             if pending.first_sent_ms < 0:
                 pending.first_sent_ms = self.now_ms
             bodies.append(pending.body)
@@ -165,8 +167,10 @@ class ClientSession:
         self._send_again(self._outstanding)
 
     def on_refused(self, seqs: Iterable[int], retry_after_ms: int) -> None:
-        """These were definitely not appended: send them again after a while."""
+        """These were, once, definitely not appended: send them again after a while."""
         self._retry_at_ms = self.now_ms + retry_after_ms
+        for pending in [self._outstanding[seq] for seq in seqs if seq in self._outstanding]:
+            pending.unsure = max(0, pending.unsure - 1)
         if self.state is SessionState.OPENING:
             self._opened_sent_ms = -1
         self._send_again(seqs)
@@ -201,11 +205,11 @@ class ClientSession:
             pending.resolve(None, Rejected(reply[1], reply[2]))
 
     def on_lost(self, reason: str) -> None:
-        """The replicas know this session no more. What was sent and not answered stays unknown for good."""
+        """The replicas know this session no more. What was neither answered nor refused stays unknown for good."""
         if self.state is SessionState.LOST:
             return
         self.state, self.lost_reason = SessionState.LOST, reason
-        for pending in [pending for pending in self._outstanding.values() if pending.first_sent_ms >= 0]:
+        for pending in [pending for pending in self._outstanding.values() if pending.unsure]:
             self._settle(pending, Unknown(f"the session ended before the reply arrived: {reason}"))
 
     # ------------------------------------------------------------------ time
@@ -252,4 +256,6 @@ class ClientSession:
 def _gave_up(pending: Pending) -> QuorkerError:
     if pending.first_sent_ms < 0:
         return NotApplied("no leader was reached before the deadline: the command was never sent")
+    if not pending.unsure:
+        return NotApplied("no leader took the command before the deadline: it was refused each time")
     return Unknown("no reply before the deadline: the command may or may not have been applied")

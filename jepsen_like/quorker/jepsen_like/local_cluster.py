@@ -113,7 +113,7 @@ class LocalCluster:
         return self[number] if known and self[number].is_leader else None
 
     async def elect(self, number: int) -> Node:
-        """Make this member the leader now, instead of after somebody's timeout."""
+        """Make this member the leader now, instead of after somebody's timeout; all have sessions then."""
         node = self[number]
 
         def leads() -> bool:
@@ -129,6 +129,7 @@ class LocalCluster:
             return node.is_leader
 
         await wait_until(leads, f"node {number} leads")
+        await wait_until(lambda: all(node.session_id for node in self.nodes), "all have sessions")
         return await self.wait_leader()
 
     async def wait_followers(self) -> tuple[Node, list[Node]]:

@@ -14,7 +14,6 @@ import trio
 from quorker.core.errors import InvalidInput, NotApplied, OperationError, Rejected
 from quorker.core.jobs.new_job import JobGrant, grant_to_wire
 from quorker.core.jobs.outcome import Notice
-from quorker.core.raft.effects import DropReason
 from quorker.core.wire import requests
 from quorker.core.wire.records import pack, unpack
 from quorker.core.wire.requests import (
@@ -24,6 +23,7 @@ from quorker.core.wire.requests import (
     ClientRequest,
     Failed,
     Failure,
+    ProposeRefused,
     Query,
     StatusRequest,
     Submit,
@@ -35,7 +35,6 @@ from quorker.transport.node import Node
 
 ROUTE_CHANGED: Final = "LEADER_CHANGED"
 UNANSWERED_MAX: Final = 1024  # queries and waits of one connection
-_BUSY: Final = frozenset({DropReason.TOO_MUCH_UNCOMMITTED.name})
 
 Start = Callable[[Callable[[], Awaitable[None]]], None]
 
@@ -156,9 +155,8 @@ class ClientHost:
         self._link.send(requests.Notice(session_id, "session_closed", pack(reason)))
 
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
-        request = self._submits.get(session_id, 0)
-        kind = Failure.BUSY if reason in _BUSY else Failure.NOT_APPLIED
-        self._link.send(Failed(request, kind, reason, "", retry_after_ms, self._node.replica.raft.leader))
+        leader = self._node.replica.raft.leader
+        self._link.send(ProposeRefused(session_id, seqs, reason, leader, retry_after_ms))
 
     def on_route_changed(self) -> None:
         leader = self._node.replica.raft.leader

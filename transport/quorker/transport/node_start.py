@@ -44,6 +44,7 @@ from quorker.transport.tls import Tls
 log = logging.getLogger("quorker.transport.node")
 
 STOP_SECONDS: Final = 5.0
+ANNOUNCE_SECONDS: Final = 3600.0
 OPENING_SECONDS: Final = 1.0
 MAJORITY_POLL_SECONDS: Final = 0.05
 BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
@@ -262,12 +263,15 @@ async def _start(prepared: _Prepared, nursery: trio.Nursery, stack: ExitStack) -
 
 async def _announce(prepared: _Prepared) -> None:
     """Say which directory this member runs from, as soon as somebody leads."""
-    await prepared.node.own.driver.wait_open()
-    try:
-        await prepared.node.submit(announcement(prepared.disk.identity), timeout=float(24 * 3600))
-    except OperationError as error:
-        log.warning("node %s could not announce its directory: %s", prepared.config.node_id, error)
-    seed_roster(prepared.roster, prepared.node.replica.store)
+    node, said = prepared.node, False
+    while not said:
+        await node.own.driver.wait_open()
+        try:
+            await node.submit(announcement(prepared.disk.identity), timeout=ANNOUNCE_SECONDS)
+            said = True
+        except OperationError as error:
+            log.info("node %s could not announce its directory yet: %s", node.node_id, error)
+    seed_roster(prepared.roster, node.replica.store)
 
 
 async def _stop(node: Node) -> None:

@@ -163,11 +163,16 @@ class JobReceiver:
         if not self._worker.on_cancelled(token) or token in self._cancelled:
             return
         if any(grant.token == token for grant in self._arrived):
-            self._arrived = [grant for grant in self._arrived if grant.token != token]
-            self._worker.on_finished(token)
+            # Nobody runs it yet. If it is still leased to us after all, the store must not wait for its outcome.
+            self._release_arrived(token)
             return
         self._cancelled.add(token)
         self._on_cancel(token, reason)
+
+    def _release_arrived(self, token: int) -> None:
+        (grant,) = (grant for grant in self._arrived if grant.token == token)
+        self._arrived.remove(grant)
+        self.release_nowait(grant)
 
     def on_lost(self, reason: str) -> None:
         for token in self._worker.give_up():

@@ -1,4 +1,4 @@
-"""The core under every fault that the simulator knows, on as many seeds as fit a test run. `make fuzz` runs more."""
+"""Members under every fault that the simulator knows, on as many seeds as fit a test run. `make fuzz` runs more."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from collections import Counter
 import pytest
 
 from quorker.sim import fuzz
-from quorker.sim.case import CHURN, LONG, SHORT, FaultKind, Profile, expand
+from quorker.sim.case import CHURN, JOBS, LONG, SHORT, FaultKind, Profile, expand
 from quorker.sim.cluster import run_case
 
 
 @pytest.mark.parametrize(
-    ("profile", "seeds"), [(SHORT, 150), (CHURN, 50), (LONG, 2)], ids=lambda each: str(each)[:20]
+    ("profile", "seeds"),
+    [(SHORT, 150), (CHURN, 50), (LONG, 2), (JOBS, 12)],
+    ids=["short", "churn", "long", "jobs"],
 )
 def test_no_seed_breaks_a_promise(profile: Profile, seeds: int) -> None:
     for seed in range(seeds):

@@ -158,6 +158,11 @@ class SimClient:
     def now_ms(self) -> int:
         return self.clock.monotonic_ms(self._world.kernel.now)
 
+    @property
+    def is_news_too_old(self) -> bool:
+        """Whether what the session was granted may be in other hands by now."""
+        return self.now_ms >= self.session.lease_deadline_ms
+
     # ------------------------------------------------------------------ the line
 
     def _dial(self) -> None:
@@ -303,7 +308,7 @@ class SimClient:
         if self._leaving:
             return
         for started in self.worker.on_granted((grant,)):
-            if self.now_ms >= self.session.lease_deadline_ms:  # old news: others may hold it by now
+            if self.is_news_too_old:
                 self._world.note("grant learned too late")
                 self.worker.on_finished(started.token)
                 self._submit(ReleaseJob(started.job_id, started.token), OUTCOME_DEADLINE_MS, None)
@@ -435,7 +440,7 @@ class SimClient:
         self._submit(command, PATIENCE_MS, on_answer)
 
     def _on_locked(self, resource: str, token: int) -> None:
-        if self.now_ms < self.session.lease_deadline_ms and not self._leaving:
+        if not self.is_news_too_old and not self._leaving:
             self._beliefs.hold(f"lock {resource}", token, self)
             self._locks[resource] = token
             self._arm()

@@ -120,6 +120,11 @@ class MemoryStore:
         view = self.store.snapshot()
         self.store = JobStore.restore(view.chunks(), self.store.limits)
 
+    def has_ended(self, job_id: str) -> bool:
+        """Is the job in a final state, or unknown."""
+        job = self.store.jobs.get(job_id)
+        return job is None or job.state in ENDED
+
     async def wait_applied(self, index: int) -> None:
         """Return once everything up to `index` is applied."""
         while self.store.applied_index < index:
@@ -172,11 +177,8 @@ class MemoryConnection:
     async def wait_finished(self, job_id: str, timeout: float) -> None:
         """See `Connection`. `timeout` is in seconds of trio's clock, not of the store's."""
         with trio.fail_after(timeout):
-            while True:
-                answer = await self.query("job", {"job_id": job_id})
-                if answer.value is None or answer.value["state"] in ENDED:
-                    return
-                await self.wait_applied(answer.applied_index + 1)
+            while not self._memory.has_ended(job_id):
+                await self.wait_applied(self._memory.store.applied_index + 1)
 
     @asynccontextmanager
     async def worker(

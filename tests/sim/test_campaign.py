@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from quorker.sim import fuzz
-from quorker.sim.case import CHURN, JOBS, LONG, SHORT, FaultKind, Profile, expand
+from quorker.sim.case import FaultKind
 from quorker.sim.cluster import run_case
+from quorker.sim.expansion import CHURN, JOBS, LONG, SHORT, Profile, expand
 
 
 @pytest.mark.parametrize(

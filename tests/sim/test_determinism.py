@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from quorker.sim.case import LONG, expand
 from quorker.sim.cluster import run_case
+from quorker.sim.expansion import LONG, expand
 from quorker.sim.trace import Trace, What, first_difference
 
 SEEDS = range(40, 52)
 PRINT_DIGESTS = """
-from quorker.sim.case import expand
+from quorker.sim.expansion import expand
 from quorker.sim.cluster import run_case
 print(*(run_case(expand(seed)).digest for seed in range(40, 52)))
 """

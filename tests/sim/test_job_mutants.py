@@ -22,11 +22,12 @@ from quorker.core.jobs.store import JobStore
 from quorker.core.jobs.tables import Tables
 from quorker.core.replica import LogClock
 from quorker.core.session import Pending
-from quorker.sim.case import JOBS, Case, Fault, FaultKind, JobsKnobs, Profile, Target, expand
+from quorker.sim.case import Case, Fault, FaultKind, JobsKnobs, Target
 from quorker.sim.client import SimClient
 from quorker.sim.clock import EPOCH_MS
 from quorker.sim.cluster import run_case
 from quorker.sim.disk import DiskKnobs
+from quorker.sim.expansion import JOBS, Profile, expand
 from quorker.sim.kernel import MS
 from quorker.sim.network import NetworkKnobs
 from quorker.sim.randomness import Stream

@@ -27,9 +27,10 @@ from quorker.core.raft.quorum import UNBOUNDED, VoteResult
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
 from quorker.sim import checks
-from quorker.sim.case import CHURN, Case, Fault, FaultKind, Op, OpKind, Point, Profile, Target, Trap, expand
+from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Point, Target, Trap
 from quorker.sim.cluster import run_case
 from quorker.sim.disk import DurableLog
+from quorker.sim.expansion import CHURN, Profile, expand
 from quorker.sim.kernel import MS
 from quorker.sim.randomness import Stream
 

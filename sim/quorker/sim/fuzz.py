@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED
-from quorker.sim.case import PROFILES, expand
 from quorker.sim.cluster import Report, run_case
+from quorker.sim.expansion import PROFILES, expand
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

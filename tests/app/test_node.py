@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 import sys
 import textwrap
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import trio
 
 from quorker.app import App
+from quorker.app.loopback_addresses import free_addresses
 from quorker.core.errors import ConfigurationError, IdentityMismatch
 
 
@@ -30,14 +30,6 @@ def make_app() -> App:
 
 def double(app: App) -> Any:
     return app.tasks["double"]
-
-
-def free_addresses(count: int) -> list[str]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 
 @pytest.mark.trio

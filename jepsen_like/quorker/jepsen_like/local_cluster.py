@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import trio
 
+from quorker.app.loopback_addresses import free_addresses
 from quorker.core.errors import QuorkerError
 from quorker.core.raft.messages import NOBODY
-from quorker.jepsen_like.addresses import free_addresses
 from quorker.jepsen_like.waiting import wait_until
 from quorker.transport.node import Node
 from quorker.transport.node_config import NodeConfig

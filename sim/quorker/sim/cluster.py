@@ -74,9 +74,9 @@ class Cluster(Phases[Node]):
         self.world.oracles.scan_states()
 
 
-def run_case(case: Case, sink: Callable[[str], None] | None = None) -> Report:
-    """Run one case to its end or to its first violation."""
-    trace = Trace(sink)
+def run_case(case: Case, sink: Callable[[str], None] | None = None, *, trace: Trace | None = None) -> Report:
+    """Run one case to its end or to its first violation. `trace`: another record than a new one that tells `sink`."""
+    trace = trace or Trace(sink)
     with collection_paused():
         cluster = Cluster(case, trace) if case.jobs is None else JobsCluster(case, trace)
         violation = None

@@ -1,0 +1,60 @@
+"""The same cases everywhere give the same runs, and hidden randomness is found and named."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import pytest
+
+from quorker.sim.determinism import ChildFailed, Place, case_named, check, everywhere, interpreters
+from quorker.sim.trace import CHECKPOINT_EVENTS
+
+CASES: Final = ("short:11", "churn:12", "jobs:13")
+PLANTED: Final = """
+from quorker.sim import network
+network.mix = lambda word, mix=network.mix: mix(word ^ hash("salt"))
+"""
+ALSO_SUPPORTED: Final = [python for python in interpreters() if python != sys.executable]
+
+
+def test_hash_seeds_change_nothing() -> None:
+    places = [place for place in everywhere() if place.python == sys.executable]
+    assert len(places) == 3
+    assert check(CASES, places) == []
+
+
+@pytest.mark.skipif(not ALSO_SUPPORTED, reason="no other interpreter from 3.11 on is installed")
+def test_other_interpreters_change_nothing() -> None:
+    assert check(CASES, [Place(), *(Place(python) for python in ALSO_SUPPORTED)]) == []
+
+
+def test_planted_randomness_is_found_and_the_first_event_is_named() -> None:
+    (found,) = check(["short:11"], [Place(hash_seed="1", setup=PLANTED), Place(hash_seed="2", setup=PLANTED)])
+    assert found.events[0] != found.events[1]
+    assert "PYTHONHASHSEED=2" in found.places[1]
+    assert f"short:11 differs first at event {found.event}" in str(found)
+    assert "delivered" in str(found)
+
+
+def test_what_differs_late_is_found_behind_the_checkpoints_that_are_equal() -> None:
+    late = """
+from quorker.sim.network import Network
+def schedule(self, link, delay, payload, rank, schedule=Network._schedule):
+    schedule(self, link, delay + (self.sent == 1_500), payload, rank)
+Network._schedule = schedule
+"""
+    (found,) = check(["long:0"], [Place(), Place(setup=late)])
+    assert found.event > CHECKPOINT_EVENTS
+    assert found.events[0] != found.events[1]
+
+
+@pytest.mark.parametrize("name", ["short", "short:", "short:-1", "tall:3"])
+def test_a_name_of_no_case_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="write PROFILE:SEED"):
+        case_named(name)
+
+
+def test_a_place_that_cannot_run_says_why() -> None:
+    with pytest.raises(ChildFailed, match="no such thing"):
+        check(["short:1"], [Place(setup="raise SystemExit('no such thing')")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -212,3 +213,27 @@ async def test_processes_that_cannot_start_fail_the_job(monkeypatch: pytest.Monk
             failed = await failure(pool, call("add", 1, 1))
             assert failed.message.endswith("it ended with exit code 1 while it started")
         assert await result(pool, call("add", 1, 1)) == 2
+
+
+def start_without_a_node() -> subprocess.CompletedProcess[bytes]:
+    """A worker process whose node died while it started."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", "from quorker.app.child import main; main()"],
+            stdin=subprocess.PIPE,
+            stdout=write_end,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(write_end)
+
+
+async def test_a_worker_process_that_finds_its_node_gone_ends_without_a_word() -> None:
+    ended = start_without_a_node()
+    assert ended.stderr == b""
+    assert ended.returncode != 0

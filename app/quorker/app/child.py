@@ -45,10 +45,14 @@ class Pipe:
         return self._arrived.get()
 
     def send(self, kind: str, *fields: object) -> None:
+        """Does not return when the node is gone: nobody is left who could be told anything."""
         frame = memoryview(pack_frame(kind, *fields))
-        with self._write_lock:
-            while frame:
-                frame = frame[os.write(self._write_fd, frame) :]
+        try:
+            with self._write_lock:
+                while frame:
+                    frame = frame[os.write(self._write_fd, frame) :]
+        except BrokenPipeError:
+            _die_with_descendants()
 
     def _read_until_closed(self) -> None:
         reader = FrameReader()

@@ -21,7 +21,7 @@ _STOP_SECONDS: Final = 2.0  # the last one has no majority to say goodbye to
 class LocalMembers:
     """`count` members that serve `app` (MODULE:app), with data and logs below `directory`.
 
-    `options` are added to the command line of each, `environment` to the environment.
+    `options` are added to the command line of each.
     """
 
     def __init__(
@@ -31,13 +31,11 @@ class LocalMembers:
         app: str,
         *,
         options: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.addresses = dict(zip(range(1, count + 1), free_addresses(count), strict=True))
         self.directory = directory
         self._app = app
         self._options = tuple(options)
-        self._environment = dict(environment or {})
         self._processes: dict[int, MemberProcess] = {}
 
     def __getitem__(self, node: int) -> MemberProcess:
@@ -110,4 +108,5 @@ class LocalMembers:
         ]
 
     def environment(self, node: int) -> Mapping[str, str]:
-        return self._environment
+        """What is added to the environment of this member."""
+        return {}

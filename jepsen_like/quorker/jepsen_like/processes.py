@@ -13,10 +13,11 @@ from typing import Final
 
 import trio
 
-from quorker.app.demo.members import DEMO_APP
+from quorker.app.demo.ledger import ledger_environment
 from quorker.app.local_members import LocalMembers
 from quorker.core.errors import QuorkerError
 from quorker.core.raft.messages import NOBODY
+from quorker.jepsen_like.recorded_tasks import RECORDED_APP
 from quorker.jepsen_like.waiting import poll
 from quorker.transport.client import open_client
 from quorker.transport.connection import Status
@@ -28,17 +29,14 @@ LEADER_SECONDS: Final = 30.0
 class ProcessCluster(LocalMembers):
     """Made by `process_cluster`. A paused member counts as running, and is not asked."""
 
-    def __init__(
-        self,
-        directory: Path,
-        count: int,
-        app: str,
-        *,
-        options: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(directory, count, app, options=options, environment=environment)
+    def __init__(self, directory: Path, count: int, *, options: Sequence[str] = ()) -> None:
+        super().__init__(directory, count, RECORDED_APP, options=options)
         self.paused: set[int] = set()
+        self.ledger = directory / "ledger"
+        self.ledger.mkdir()
+
+    def environment(self, node: int) -> Mapping[str, str]:
+        return ledger_environment(self.ledger, node)
 
     async def restart(self, *nodes: int) -> None:
         """SIGTERM and a new start, one after another."""
@@ -104,13 +102,11 @@ async def process_cluster(
     directory: Path,
     count: int = 3,
     *,
-    app: str = DEMO_APP,
     start: bool = True,
     options: Sequence[str] = (),
-    environment: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[ProcessCluster]:
     """`count` members with data and logs below `directory`; gone at the end of the block, whatever happens in it."""
-    cluster = ProcessCluster(directory, count, app, options=options, environment=environment)
+    cluster = ProcessCluster(directory, count, options=options)
     try:
         if start:
             await cluster.start_all()

@@ -17,6 +17,8 @@ from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 Ending: TypeAlias = Literal["finished", "failed", "stopped", ""]
 
 _STARTED: Final = "started"
+_LEDGER_VARIABLE: Final = "QUORKER_DEMO_LEDGER"
+_NODE_VARIABLE: Final = "QUORKER_DEMO_NODE"
 
 
 class WhoRuns(Protocol):
@@ -71,6 +73,16 @@ class Ledger:
             os.write(descriptor, line.encode())
         finally:
             os.close(descriptor)
+
+
+def ledger_environment(directory: Path, node: int) -> dict[str, str]:
+    """What tells the process of this member where its page is."""
+    return {_LEDGER_VARIABLE: str(directory), _NODE_VARIABLE: str(node)}
+
+
+def own_ledger() -> Ledger:
+    """The page of this process, as its environment says."""
+    return Ledger(os.environ[_LEDGER_VARIABLE], int(os.environ[_NODE_VARIABLE]))
 
 
 def read_ledger(directory: Path) -> list[Execution]:

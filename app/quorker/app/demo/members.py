@@ -6,18 +6,16 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from quorker.app.demo.tasks import LEDGER_VARIABLE, NODE_VARIABLE
+from quorker.app.demo.ledger import ledger_environment
 from quorker.app.demo.verdict import Kill
 from quorker.app.local_members import LocalMembers
-
-DEMO_APP = "quorker.app.demo.tasks:app"
 
 
 class Members(LocalMembers):
     """`started_at` and `kills` are in seconds of the wall clock, as the ledger is."""
 
     def __init__(self, directory: Path, count: int, workers: int) -> None:
-        super().__init__(directory, count, DEMO_APP, options=("--workers", str(workers)))
+        super().__init__(directory, count, "quorker.app.demo.tasks:app", options=("--workers", str(workers)))
         self.ledger = directory / "ledger"
         self.ledger.mkdir()
         self.kills: list[Kill] = []
@@ -33,4 +31,4 @@ class Members(LocalMembers):
         self.kills += [Kill(node, at) for node in nodes]
 
     def environment(self, node: int) -> Mapping[str, str]:
-        return {LEDGER_VARIABLE: str(self.ledger), NODE_VARIABLE: str(node)}
+        return ledger_environment(self.ledger, node)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import trio
 
 from quorker.app.app import App
 from quorker.app.context import current_job
-from quorker.app.demo.ledger import Ledger
+from quorker.app.demo.ledger import own_ledger
 from quorker.app.settings import Retry
-
-LEDGER_VARIABLE = "QUORKER_DEMO_LEDGER"
-NODE_VARIABLE = "QUORKER_DEMO_NODE"
 
 
 async def deliver(number: int, seconds: float) -> int:
     """Runs on the member's own loop."""
-    with _ledger().execution(current_job):
+    with own_ledger().execution(current_job):
         await trio.sleep(seconds)
     return number
 
 
 async def stumble(number: int, seconds: float) -> int:
     """Fails at its first attempt, always."""
-    with _ledger().execution(current_job):
+    with own_ledger().execution(current_job):
         await trio.sleep(seconds)
         if current_job.attempt == 1:
             raise ConnectionError("the first attempt fails on purpose")
@@ -34,7 +30,7 @@ async def stumble(number: int, seconds: float) -> int:
 
 def compute(number: int, seconds: float) -> int:
     """Runs in a worker process and keeps its processor busy."""
-    with _ledger().execution(current_job):
+    with own_ledger().execution(current_job):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             pass
@@ -48,10 +44,6 @@ def register_tasks(on: App) -> App:
     on.task(retry=retry, timeout=20)(stumble)
     on.task(retry=retry, timeout=20, queue="heavy")(compute)
     return on
-
-
-def _ledger() -> Ledger:
-    return Ledger(os.environ[LEDGER_VARIABLE], int(os.environ[NODE_VARIABLE]))
 
 
 app = register_tasks(App("demo"))

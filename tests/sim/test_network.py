@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from quorker.sim.kernel import MS, SECOND, Call, Kernel
-from quorker.sim.network import LATENCIES, Network, NetworkKnobs, latency_ns
+from quorker.sim.network import (
+    BURST_BYTES,
+    KIND_SHIFT,
+    LATENCIES,
+    Network,
+    NetworkKnobs,
+    latency_ns,
+    no_size,
+)
 from quorker.sim.randomness import MILLION
 
 
@@ -17,9 +26,10 @@ class Post:
     seed: int = 1
     kernel: Kernel = field(default_factory=Kernel)
     arrived: list[tuple[int, object]] = field(default_factory=list[tuple[int, object]])
+    size_of: Callable[[object], int] = no_size
 
     def __post_init__(self) -> None:
-        self.network = Network(self.kernel, self.seed, self.knobs, self._deliver)
+        self.network = Network(self.kernel, self.seed, self.knobs, self._deliver, self.size_of)
 
     def _deliver(self, call: Call) -> None:
         self.arrived.append((self.kernel.now, call.payload[2]))
@@ -122,3 +132,67 @@ def test_a_repeated_message_is_dealt_a_new_fate() -> None:
         post.network.send(1, 2, 7, "same")
     post.items_until(SECOND)
     assert len({at for at, _ in post.arrived}) == 5
+
+
+def size_is_value(item: object) -> int:
+    return int(str(item))
+
+
+def test_a_filter_swallows_one_kind_only() -> None:
+    post = Post(NetworkKnobs())
+    (hardship,) = post.network.hardships([(1, 2)])
+    hardship.swallowed[3] = 1
+    assert not post.network.send(1, 2, 3 << KIND_SHIFT | 9, "heartbeat")
+    assert post.network.send(1, 2, 4 << KIND_SHIFT | 9, "another kind")
+    assert post.network.send(2, 1, 3 << KIND_SHIFT | 9, "another way")
+    hardship.swallowed[3] -= 1
+    assert post.network.send(1, 2, 3 << KIND_SHIFT | 9, "after it")
+    assert sorted(map(str, post.items_until(SECOND))) == ["after it", "another kind", "another way"]
+
+
+def test_a_narrow_link_takes_a_burst_and_then_lets_messages_wait_for_each_other() -> None:
+    knobs = NetworkKnobs(latency="constant", median_ns=0, bytes_per_s=100_000)
+    post = Post(knobs, size_of=size_is_value)
+    post.items_until(SECOND)
+    for name in range(3):
+        assert post.network.send(1, 2, name, BURST_BYTES)
+    post.items_until(10 * SECOND)
+    step = BURST_BYTES * SECOND // 100_000
+    assert [at - SECOND for at, _ in post.arrived] == [0, step, 2 * step]
+
+
+def test_a_narrow_link_drops_what_finds_its_queue_full() -> None:
+    post = Post(NetworkKnobs(bytes_per_s=1_000, queue_bytes=50_000), size_of=size_is_value)
+    taken = [post.network.send(1, 2, name, 10_000) for name in range(10)]
+    assert taken == [True] * 6 + [False] * 4  # the sixth finds the queue exactly full
+    assert post.network.send(2, 1, 1, 10_000)
+
+
+def test_a_slow_link_delays_its_own_direction() -> None:
+    post = Post(NetworkKnobs(latency="constant", median_ns=MS))
+    post.network.hardships([(1, 2)])[0].slow_ns = 50 * MS
+    post.network.send(1, 2, 7, "slow")
+    post.network.send(2, 1, 7, "fast")
+    post.items_until(SECOND)
+    assert post.arrived == [(MS, "fast"), (51 * MS, "slow")]
+
+
+def test_a_reset_loses_what_is_under_way_and_what_was_held() -> None:
+    post = Post(NetworkKnobs(connections=True))
+    post.network.send(1, 2, 1, "under way")
+    post.network.send(2, 1, 1, "other way")
+    post.network.clog([(1, 2)])
+    post.network.send(1, 2, 2, "held")
+    post.network.reset([(1, 2)])
+    post.network.unclog([(1, 2)])
+    post.network.send(1, 2, 3, "over a new connection")
+    assert post.items_until(SECOND) == ["other way", "over a new connection"]
+    assert post.network.lost == 1
+
+
+def test_healing_takes_hardships_away() -> None:
+    post = Post(NetworkKnobs(bytes_per_s=1, queue_bytes=0), size_of=size_is_value)
+    post.network.send(1, 2, 1, BURST_BYTES)
+    assert not post.network.send(1, 2, 2, BURST_BYTES) or not post.network.send(1, 2, 3, BURST_BYTES)
+    post.network.heal(NetworkKnobs())
+    assert post.network.send(1, 2, 4, BURST_BYTES)

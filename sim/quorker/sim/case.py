@@ -27,6 +27,13 @@ class FaultKind(StrEnum):
     BRIDGE = "bridge"  # two groups that both see the target
     LINK = "link"  # one direction, from the target to node `amount`
     CLOG = "clog"  # everything to and from the target is held until the end
+    RING = "ring"  # everybody hears a majority, and no two the same one; drawn from `amount`
+    FLAPPING = "flapping"  # cut off and back every `amount` ms; as "leader": whoever leads by then
+    SWIZZLE = "swizzle"  # half of the members, clogged at random moments and unclogged in another order
+    FILTER = "filter"  # one kind of message to and from the target is lost, chosen by `amount`
+    THROTTLE = "throttle"  # the target's links carry `amount` bytes a second
+    SLOW_PAIR = "slow-pair"  # between the target and node `amount` everything takes `amount` us longer
+    CONNECTION_RESET = "connection-reset"  # what is under way to and from the target is lost
     DISK_STALL = "disk-stall"
     DISK_SLOW = "disk-slow"  # `amount` times slower
     FSYNC_ERROR = "fsync-error"

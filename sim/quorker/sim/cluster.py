@@ -14,7 +14,7 @@ from quorker.sim.case import Case, FaultKind
 from quorker.sim.checks import FIRST, Violation
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
-from quorker.sim.faults import Strike
+from quorker.sim.faults_network import Strike
 from quorker.sim.jobs_cluster import JobsCluster
 from quorker.sim.node import Node
 from quorker.sim.phases import Phases, Recovery

@@ -24,6 +24,7 @@ from quorker.sim.case import (
     Trap,
 )
 from quorker.sim.disk import GROUPED_MAX, DiskKnobs
+from quorker.sim.expansion_network import worsen_network
 from quorker.sim.kernel import MS, SECOND, US
 from quorker.sim.network import LATENCIES, NetworkKnobs
 from quorker.sim.randomness import MILLION, Stream
@@ -99,7 +100,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
     spares = draw.between(1, 2) if churns else 0
     chaos_ns = draw.between(*profile.chaos_ms) * MS
     jobs = _jobs(Stream(seed, "jobs knobs"), voters) if profile.jobs else None
-    return Case(
+    case = Case(
         seed=seed,
         voters=voters,
         spares=spares,
@@ -120,6 +121,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         thorough=draw.chance(100_000),
         jobs=jobs,
     )
+    return worsen_network(case, profile.faults_max)
 
 
 def _raft(draw: Stream, slower: int) -> RaftKnobs:

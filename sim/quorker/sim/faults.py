@@ -1,20 +1,19 @@
-"""Performs a case's plan of faults on the nodes, network, disks and clocks, and ends all of them when the calm begins."""
+"""Performs a case's plan of faults on nodes, disks and clocks, and ends all of them when the calm begins.
+
+What is done to the network is `faults_network`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
 
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Fault, FaultKind, Target
+from quorker.sim.faults_network import NetworkFaults, Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.kernel import Call
 from quorker.sim.trace import What
 from quorker.sim.world import World
-
-Pairs: TypeAlias = list[tuple[NodeId, NodeId]]
-Strike: TypeAlias = Callable[[Host, Fault], Callable[[], None] | None]
-"""How a fault begins; what it returns ends it."""
 
 
 class Nemesis:
@@ -27,7 +26,8 @@ class Nemesis:
         self._world = world
         self._nodes = nodes
         self._calm = False
-        self._strikes = {**self._ways(), **(others or {})}
+        network = NetworkFaults(world, nodes, lambda: self._calm)
+        self._strikes = {**network.strikes(), **self._ways(), **(others or {})}
 
     def start(self) -> None:
         for fault in self._world.case.plan:
@@ -49,13 +49,6 @@ class Nemesis:
             FaultKind.CRASH: self._crash,
             FaultKind.POWER_CUT: self._power_cut,
             FaultKind.PAUSE: self._pause,
-            FaultKind.ISOLATE: self._isolate,
-            FaultKind.DEAF: self._deaf,
-            FaultKind.MUTE: self._mute,
-            FaultKind.SPLIT: self._split,
-            FaultKind.BRIDGE: self._bridge,
-            FaultKind.LINK: self._link,
-            FaultKind.CLOG: self._clog,
             FaultKind.DISK_STALL: self._disk_stall,
             FaultKind.DISK_SLOW: self._disk_slow,
             FaultKind.FSYNC_ERROR: self._fsync_error,
@@ -108,30 +101,6 @@ class Nemesis:
         node.pause()
         return node.resume
 
-    def _isolate(self, node: Host, _: Fault) -> Callable[[], None]:
-        return self._cut(self._to(node) + self._from(node))
-
-    def _deaf(self, node: Host, _: Fault) -> Callable[[], None]:
-        return self._cut(self._to(node))
-
-    def _mute(self, node: Host, _: Fault) -> Callable[[], None]:
-        return self._cut(self._from(node))
-
-    def _split(self, _: Host, fault: Fault) -> Callable[[], None]:
-        return self._cut(self._across(fault, ()))
-
-    def _bridge(self, node: Host, fault: Fault) -> Callable[[], None]:
-        return self._cut(self._across(fault, (node.id,)))
-
-    def _link(self, node: Host, fault: Fault) -> Callable[[], None]:
-        other = fault.amount % len(self._nodes) + 1
-        return self._cut([(node.id, other)])
-
-    def _clog(self, node: Host, _: Fault) -> Callable[[], None]:
-        pairs = self._to(node) + self._from(node)
-        self._world.network.clog(pairs)
-        return lambda: self._world.network.unclog(pairs)
-
     def _disk_stall(self, node: Host, _: Fault) -> Callable[[], None]:
         node.disk.stall()
         return node.disk.resume
@@ -163,24 +132,3 @@ class Nemesis:
 
     def _snapshot(self, node: Host, _: Fault) -> None:
         node.ask(lambda _: node.save_snapshot())
-
-    # ------------------------------------------------------------------ links
-
-    def _cut(self, pairs: Pairs) -> Callable[[], None]:
-        self._world.network.cut(pairs)
-        return lambda: self._world.network.cut(pairs, by=-1)
-
-    def _to(self, node: Host) -> Pairs:
-        return [(other, node.id) for other in self._nodes if other != node.id]
-
-    def _from(self, node: Host) -> Pairs:
-        return [(node.id, other) for other in self._nodes if other != node.id]
-
-    def _across(self, fault: Fault, spared: tuple[NodeId, ...]) -> Pairs:
-        """Both directions between two groups; bit i of `amount` tells the group of node i."""
-        return [
-            (one, other)
-            for one in self._nodes
-            for other in self._nodes
-            if (fault.amount >> one ^ fault.amount >> other) & 1 and one not in spared and other not in spared
-        ]

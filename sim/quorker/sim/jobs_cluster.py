@@ -15,7 +15,7 @@ from quorker.sim.checks import Violation
 from quorker.sim.client import Lines, SimClient
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
-from quorker.sim.faults import Strike
+from quorker.sim.faults_network import Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.job_checks import JobOracles, Order
 from quorker.sim.kernel import MS, Call

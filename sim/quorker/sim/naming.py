@@ -35,6 +35,9 @@ _ABOUT: Final[dict[type, tuple[int, Callable[[Any], int]]]] = {
     ReadResponse: (12, lambda message: message.context),
 }
 
+KINDS: Final = tuple(kind for kind, _ in _ABOUT.values())
+BETWEEN_MEMBERS: Final = 20  # what members say to each other beside Raft
+
 
 def name_of(message: Any) -> int:
     """Below 2**56: kind, term, and what tells this message from others of its kind and term."""

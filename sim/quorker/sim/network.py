@@ -1,18 +1,22 @@
 """The hostile network between simulated nodes: twin of `quorker.transport.peers`.
 
 Messages are delayed, lost, duplicated, overtaken and held; they outlive the restarts of both ends. Links are directed,
-so a node can be deaf without being mute. What a message means is not known here: callers name it by a few integers,
-and every draw is keyed by that name, so that no draw depends on what else is under way.
+so a node can be deaf without being mute; they can be slow, narrow and picky about kinds of messages, and what is under
+way on them can be lost in a reset. What a message means is not known here: callers name it by a few integers, and every
+draw is keyed by that name, so that no draw depends on what else is under way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, Protocol
 
-from quorker.sim.kernel import Call, Kernel
+from quorker.sim.kernel import SECOND, Call, Kernel
 from quorker.sim.randomness import MILLION, key, mix
+
+KIND_SHIFT: Final = 50  # a message's name begins with its kind
+BURST_BYTES: Final = 16 << 10  # what a narrow link takes at once after a pause
 
 # Quantiles in thousandths of the median, at 0/32 .. 32/32: integers, because logarithms differ between platforms.
 LATENCIES: Final[dict[str, tuple[int, ...]]] = {
@@ -51,6 +55,59 @@ class NetworkKnobs:
     late_ppm: int = 0  # held back, and delivered up to `late_max_ns` later
     late_max_ns: int = 0
     in_order: bool = False  # as over one TCP connection: a message never overtakes an earlier one of its link
+    bytes_per_s: int = 0  # what each link carries (0: anything); what finds its queue full is dropped
+    queue_bytes: int = 1 << 20
+    connections: bool = False  # a reset loses what is under way
+    wire_bytes: bool = False  # what arrives is read from the bytes of the real protocol
+
+
+class Codec(Protocol):
+    """One direction of one connection, as bytes."""
+
+    def write(self, item: Any) -> bytes: ...
+
+    def read(self, data: bytes, said: Any, word: int) -> None:
+        """Must hear what was said; the bytes are cut in pieces as `word` tells."""
+        ...
+
+    def tear(self, data: bytes, word: int) -> None:
+        """The connection ends within these bytes."""
+        ...
+
+
+def no_size(_: object) -> int:
+    """Nothing is said about sizes: only times count."""
+    return 0
+
+
+@dataclass(slots=True)
+class Hardship:
+    """What makes a link worse without cutting it."""
+
+    swallowed: dict[int, int] = field(
+        default_factory=dict[int, int]
+    )  # kind of message -> faults that want it
+    slow_ns: int = 0
+    widths: list[int] = field(default_factory=list[int])  # bytes per second, of every limit that lies on it
+    queue_bytes: int = 0
+    idle_at_ns: int = 0  # when everything sent so far has left
+
+    def wait_ns(self, now_ns: int, size: int) -> int:
+        """A token bucket: a link that was idle takes a burst at once, later messages queue. -1: the queue is full."""
+        width = min(self.widths)
+        idle_at_ns = max(self.idle_at_ns, now_ns - BURST_BYTES * SECOND // width)
+        if (idle_at_ns - now_ns) * width // SECOND > self.queue_bytes:
+            return -1
+        self.idle_at_ns = idle_at_ns + size * SECOND // width
+        return max(0, self.idle_at_ns - now_ns)
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """What is under way on it arrives as long as it stands."""
+
+    codec: Codec | None
+    torn: bool = False  # it ended in the middle of a message
 
 
 @dataclass(slots=True)
@@ -61,6 +118,8 @@ class Link:
     cuts: int = 0
     clogs: int = 0
     last_arrival_ns: int = 0
+    hardship: Hardship | None = None
+    connection: Connection | None = None
     held: list[tuple[int, object]] = field(default_factory=list[tuple[int, object]])
     repeats: dict[int, int] = field(default_factory=dict[int, int])
 
@@ -69,19 +128,29 @@ class Network:
     """Moves payloads between nodes. `deliver(call)` is called with payload `(source, target, item)`."""
 
     def __init__(
-        self, kernel: Kernel, seed: int, knobs: NetworkKnobs, deliver: Callable[[Call], None]
+        self,
+        kernel: Kernel,
+        seed: int,
+        knobs: NetworkKnobs,
+        deliver: Callable[[Call], None],
+        size_of: Callable[[Any], int] = no_size,
+        make_codec: Callable[[], Codec] | None = None,
     ) -> None:
+        """`size_of`: an item in bytes. `make_codec`: how a connection turns items into bytes and back."""
         self._kernel = kernel
         self._seed = seed
         self._deliver = deliver
+        self._size_of = size_of
+        self._make_codec = make_codec
         self._links: dict[tuple[int, int], Link] = {}
-        self.sent = self.lost = self.duplicated = 0
+        self.sent = self.lost = self.duplicated = self.torn = 0
         self.set_knobs(knobs)
 
     def set_knobs(self, knobs: NetworkKnobs) -> None:
         self._table = LATENCIES[knobs.latency]
         self.knobs = knobs
         self._calm = not (knobs.loss_ppm or knobs.duplicate_ppm or knobs.late_ppm)
+        self._connects = knobs.connections or knobs.wire_bytes
 
     def send(self, source: int, target: int, name: int, item: object, size_delay_ns: int = 0) -> bool:
         """Hand over `item`; False when it is already known to be lost. `name`: what it is, for the draws."""
@@ -93,6 +162,12 @@ class Network:
         if link.cuts or (word & 0xFFFFF) * MILLION >> 20 < self.knobs.loss_ppm:
             self.lost += 1
             return False
+        if link.hardship is not None:
+            more_ns = self._endure(link.hardship, name >> KIND_SHIFT, item)
+            if more_ns < 0:
+                self.lost += 1
+                return False
+            size_delay_ns += more_ns
         delay = size_delay_ns + latency_ns(self._table, self.knobs.median_ns, word >> 48)
         payload = (source, target, item)
         if link.clogs:
@@ -107,6 +182,8 @@ class Network:
         link = self._links.get((source, target))
         if link is None:
             link = Link(key(self._seed, "network", source, target))
+            if self.knobs.bytes_per_s:
+                link.hardship = Hardship(widths=[self.knobs.bytes_per_s], queue_bytes=self.knobs.queue_bytes)
             self._links[source, target] = link
         return link
 
@@ -127,12 +204,37 @@ class Network:
             if not link.clogs:
                 self._release(link)
 
+    def hardships(self, pairs: Iterable[tuple[int, int]]) -> list[Hardship]:
+        """What lies on these links, to be made worse or better."""
+        found: list[Hardship] = []
+        for source, target in pairs:
+            link = self.link(source, target)
+            if link.hardship is None:
+                link.hardship = Hardship(queue_bytes=self.knobs.queue_bytes)
+            found.append(link.hardship)
+        return found
+
+    def reset(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Break the connections of these links: what is under way is lost, what follows goes over new ones."""
+        for source, target in pairs:
+            link = self.link(source, target)
+            link.connection = None
+            link.held.clear()
+
     def heal(self, knobs: NetworkKnobs) -> None:
         """Take every fault away for good."""
         self.set_knobs(knobs)
         for link in self._links.values():
             link.cuts = link.clogs = 0
+            link.hardship = None
             self._release(link)
+
+    def _endure(self, hardship: Hardship, kind: int, item: object) -> int:
+        """How much longer the message takes; -1 if it is lost."""
+        if hardship.swallowed.get(kind):
+            return -1
+        wait_ns = hardship.wait_ns(self._kernel.now, self._size_of(item)) if hardship.widths else 0
+        return wait_ns + hardship.slow_ns if wait_ns >= 0 else -1
 
     def _misbehave(self, link: Link, word: int, delay: int, payload: tuple[int, int, object]) -> int:
         knobs = self.knobs
@@ -149,7 +251,35 @@ class Network:
             arrival = max(self._kernel.now + delay, link.last_arrival_ns)
             delay, rank = arrival - self._kernel.now, 1
             link.last_arrival_ns = arrival
-        self._kernel.after(delay, self._deliver, payload, 1 + rank)
+        if self._connects:
+            self._kernel.after(delay, self._arrive, self._written(link, payload), 1 + rank)
+        else:
+            self._kernel.after(delay, self._deliver, payload, 1 + rank)
+
+    def _written(self, link: Link, payload: Any) -> tuple[Link, Connection, Any, bytes]:
+        """Hand the message to the connection of the link, which is made when there is none."""
+        connection = link.connection
+        if connection is None:
+            make = self._make_codec if self.knobs.wire_bytes else None
+            connection = link.connection = Connection(make() if make is not None else None)
+        data = connection.codec.write(payload[2]) if connection.codec is not None else b""
+        return link, connection, payload, data
+
+    def _arrive(self, call: Call) -> None:
+        connection: Connection
+        link, connection, payload, data = call.payload
+        codec, word = connection.codec, mix(link.key ^ self._kernel.now)
+        if connection is link.connection:
+            if codec is not None:
+                codec.read(data, payload[2], word)
+            call.payload = payload
+            self._deliver(call)
+            return
+        self.lost += 1
+        if codec is not None and not connection.torn:
+            connection.torn = True
+            self.torn += 1
+            codec.tear(data, word)
 
     def _release(self, link: Link) -> None:
         held, link.held = link.held, []

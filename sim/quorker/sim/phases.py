@@ -15,12 +15,14 @@ from quorker.sim.case import Case, ClockKnobs, FaultKind
 from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import DiskKnobs, DurableLog, LogDisk
-from quorker.sim.faults import Nemesis, Strike
+from quorker.sim.faults import Nemesis
+from quorker.sim.faults_network import Strike
 from quorker.sim.host import HostT
 from quorker.sim.kernel import US, Call, Kernel
 from quorker.sim.network import Network, NetworkKnobs
 from quorker.sim.randomness import Stream
 from quorker.sim.trace import Trace, What
+from quorker.sim.wire import Wire, size_of
 from quorker.sim.world import Traps, World
 
 CALM_NETWORK: Final = NetworkKnobs(latency="uniform", median_ns=300 * US)
@@ -49,7 +51,7 @@ class Phases(ABC, Generic[HostT]):
         kernel = Kernel()
         self._first = ConfState(voters=tuple(range(1, case.voters + 1)))
         durables = {node_id: self._formatted(node_id) for node_id in case.nodes}
-        network = Network(kernel, case.seed, case.network, self._deliver)
+        network = Network(kernel, case.seed, case.network, self._deliver, size_of, Wire)
         self.world = World(case, kernel, trace, network, Oracles(durables), Traps.of(case))
         self.prepare()
         self.nodes: dict[NodeId, HostT] = {
@@ -146,7 +148,7 @@ class Phases(ABC, Generic[HostT]):
         if world.trace.sink:
             world.say("all faults end")
         world.traps.armed.clear()
-        world.network.heal(CALM_NETWORK)
+        world.network.heal(replace(CALM_NETWORK, wire_bytes=case.network.wire_bytes))
         for node in self.nodes.values():
             node.disk.knobs = replace(CALM_DISK)
         self.nemesis.end_all()

@@ -7,7 +7,6 @@ what anything means is the core's. A snapshot is its canonical bytes, written an
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
@@ -36,32 +35,17 @@ from quorker.sim.host import Host
 from quorker.sim.job_checks import JobOracles
 from quorker.sim.kernel import Call
 from quorker.sim.line import Line
+from quorker.sim.naming import BETWEEN_MEMBERS
+from quorker.sim.network import KIND_SHIFT
 from quorker.sim.randomness import key
 from quorker.sim.trace import What
+from quorker.sim.wire import Forwarded, ForwardRefused
 from quorker.sim.world import World
 
 NEVER: Final = 1 << 40
 DIGEST_EVERY: Final = 8  # replicas are compared at indexes that this divides
-BETWEEN_MEMBERS: Final = 20 << 50  # names of what members say to each other beside Raft
 
 _codec: Any = msgpack
-
-
-@dataclass(frozen=True, slots=True)
-class Forwarded:
-    """A group of commands on its way to the leader."""
-
-    origin: NodeId
-    group: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardRefused:
-    """It was not appended, and will not be."""
-
-    session_id: int
-    seqs: tuple[int, ...]
-    retry_after_ms: int
 
 
 class Lodger(Protocol):
@@ -289,7 +273,7 @@ class ReplicaNode(Host):
 
     def _tell(self, to: NodeId, message: Forwarded | ForwardRefused) -> None:
         self._told += 1
-        name = BETWEEN_MEMBERS | key(self.world.case.seed, self.incarnation, self._told) >> 30
+        name = BETWEEN_MEMBERS << KIND_SHIFT | key(self.world.case.seed, self.incarnation, self._told) >> 30
         self.world.network.send(self.id, to, name, (message, None))
 
     def _applied(self, effect: Applied) -> None:

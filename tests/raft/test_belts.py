@@ -27,6 +27,8 @@ from quorker.core.raft.messages import (
     InstallSnapshot,
     Message,
     ReadResponse,
+    RejoinRequest,
+    RejoinResponse,
     RequestVote,
     SnapshotMeta,
     TimeoutNow,
@@ -114,14 +116,14 @@ def test_two_leaders_in_one_term_are_fatal() -> None:
 
 
 def test_a_leader_that_commits_what_we_lost_is_fatal() -> None:
-    """A heartbeat names only what we acknowledged: our disk forgot it, and we must not vote with the rest."""
-    raft = member([2, 2], term=2)
+    """A heartbeat names only what we acknowledged: our disk forgot it. Of two, the other cannot confirm itself."""
+    raft = member([2, 2], term=2, conf_state=ConfState((1, 2)))
     beat(raft, commit=4)
     assert invariants_broken(raft) == ["acknowledged entries stay"]
 
 
 def test_after_a_broken_invariant_a_member_is_silent() -> None:
-    raft = member([2, 2], term=2)
+    raft = member([2, 2], term=2, conf_state=ConfState((1, 2)))
     beat(raft, commit=4)
     flush(raft)
     raft.tick(1000)
@@ -171,9 +173,9 @@ SNAPSHOTS = st.builds(SnapshotMeta, NUMBER, SMALL, CONF)
 TO_US = st.just(1)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(AppendEntries, NODE, TO_US, SMALL, NUMBER, SMALL, ENTRIES, NUMBER, SMALL),
-    st.builds(AppendResponse, NODE, TO_US, SMALL, NUMBER, FLAG, NUMBER, SMALL, NUMBER, SMALL),
+    st.builds(AppendResponse, NODE, TO_US, SMALL, NUMBER, FLAG, NUMBER, SMALL, NUMBER, SMALL, SMALL),
     st.builds(Heartbeat, NODE, TO_US, SMALL, NUMBER, NUMBER, SMALL),
-    st.builds(HeartbeatResponse, NODE, TO_US, SMALL, NUMBER, SMALL),
+    st.builds(HeartbeatResponse, NODE, TO_US, SMALL, NUMBER, SMALL, SMALL),
     st.builds(RequestVote, NODE, TO_US, SMALL, NUMBER, SMALL, FLAG, FLAG),
     st.builds(VoteResponse, NODE, TO_US, SMALL, FLAG, FLAG, NUMBER, SMALL),
     st.builds(InstallSnapshot, NODE, TO_US, SMALL, SNAPSHOTS, SMALL),
@@ -182,6 +184,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(ForwardProposal, NODE, TO_US, SMALL, ENTRIES),
     st.builds(ForwardRead, NODE, TO_US, SMALL, NUMBER),
     st.builds(ReadResponse, NODE, TO_US, SMALL, NUMBER, NUMBER),
+    st.builds(RejoinRequest, NODE, TO_US, SMALL, NUMBER, NUMBER),
+    st.builds(RejoinResponse, NODE, TO_US, SMALL, NUMBER, NUMBER),
 )
 
 

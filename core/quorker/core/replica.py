@@ -21,6 +21,7 @@ from quorker.core.raft.effects import (
     Accepted,
     Apply,
     ConfigChanged,
+    DiskWentBack,
     Dropped,
     DropReason,
     Effect,
@@ -30,6 +31,7 @@ from quorker.core.raft.effects import (
     Persist,
     ReadFailed,
     ReadReady,
+    RejoinChanged,
     Role,
     RoleChanged,
     Send,
@@ -116,6 +118,8 @@ ReplicaEffect: TypeAlias = (
     | RoleChanged
     | LeaderChanged
     | ConfigChanged
+    | DiskWentBack
+    | RejoinChanged
     | Fatal
 )
 
@@ -362,6 +366,8 @@ class Replica:
     def _take(self, effect: Effect) -> None:
         match effect:
             case Send() | Persist() | ReadReady() | ReadFailed() | ConfigChanged() | Fatal():
+                self._effects.append(effect)
+            case DiskWentBack() | RejoinChanged():
                 self._effects.append(effect)
             case Apply(entries):
                 self._apply(entries)

@@ -17,15 +17,17 @@ from quorker.core.raft.config import RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import (
     ConfigChanged,
+    DiskWentBack,
     Fatal,
     Persist,
     ReadFailed,
     ReadReady,
+    RejoinChanged,
     Role,
     RoleChanged,
     Send,
 )
-from quorker.core.raft.messages import InstallSnapshot, NodeId, SnapshotMeta, VoteResponse
+from quorker.core.raft.messages import Forgotten, InstallSnapshot, NodeId, SnapshotMeta, VoteResponse
 from quorker.sim.case import Point, RaftKnobs
 from quorker.sim.checks import Violation
 from quorker.sim.clock import NodeClock
@@ -73,6 +75,8 @@ class Host(ABC):
             ReadReady: self._read_ready,
             ReadFailed: self._read_failed,
             ConfigChanged: self._config_changed,
+            DiskWentBack: self._disk_went_back,
+            RejoinChanged: self._rejoin_changed,
             Fatal: self._fatal,
             **self.performers(),
         }
@@ -357,6 +361,18 @@ class Host(ABC):
     def _config_changed(self, effect: ConfigChanged) -> None:
         if self.world.trace.sink:
             self.world.say(f"n{self.id} has {effect.conf_state} since {effect.index}")
+
+    def _disk_went_back(self, effect: DiskWentBack) -> None:
+        self.world.note("disk went back")
+        if self.world.trace.sink:
+            self.world.say(
+                f"n{self.id}: disk of n{effect.node} went back from {effect.remembered} to {effect.found}"
+            )
+
+    def _rejoin_changed(self, effect: RejoinChanged) -> None:
+        self.world.note("has its say again" if effect.forgotten is Forgotten.NOTHING else "rejoins")
+        if self.world.trace.sink:
+            self.world.say(f"n{self.id} may have forgotten: {effect.forgotten.name.lower()}")
 
     def _fatal(self, effect: Fatal) -> None:
         raise Violation("fatal", f"n{self.id} {effect.invariant}: {effect.detail}")

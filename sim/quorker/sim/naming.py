@@ -15,6 +15,8 @@ from quorker.core.raft.messages import (
     HeartbeatResponse,
     InstallSnapshot,
     ReadResponse,
+    RejoinRequest,
+    RejoinResponse,
     RequestVote,
     TimeoutNow,
     VoteResponse,
@@ -33,6 +35,8 @@ _ABOUT: Final[dict[type, tuple[int, Callable[[Any], int]]]] = {
     ForwardProposal: (10, lambda message: len(message.entries)),
     ForwardRead: (11, lambda message: message.context),
     ReadResponse: (12, lambda message: message.context),
+    RejoinRequest: (13, lambda message: message.rejoin),
+    RejoinResponse: (14, lambda message: message.rejoin ^ message.index),
 }
 
 KINDS: Final = tuple(kind for kind, _ in _ABOUT.values())

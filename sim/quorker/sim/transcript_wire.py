@@ -22,6 +22,8 @@ from quorker.core.raft.messages import (
     Message,
     NodeId,
     ReadResponse,
+    RejoinRequest,
+    RejoinResponse,
     RequestVote,
     SnapshotMeta,
     TimeoutNow,
@@ -108,6 +110,8 @@ def wire_of(message: Message) -> Wire:
             return Wire(sender, to, "MsgTimeoutNow", term)
         case ForwardTransfer() | ForwardProposal() | ForwardRead() | ReadResponse():
             return _wire_of_forwarded(message)
+        case RejoinRequest() | RejoinResponse():
+            raise AssertionError(f"no transcript has a member that rejoins: {message}")
         case _ as never:
             assert_never(never)
 

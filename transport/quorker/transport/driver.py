@@ -14,11 +14,13 @@ import trio
 from quorker.core.errors import QuorkerError
 from quorker.core.raft.effects import (
     ConfigChanged,
+    DiskWentBack,
     Fatal,
     LeaderChanged,
     Persist,
     ReadFailed,
     ReadReady,
+    RejoinChanged,
     RoleChanged,
     Send,
 )
@@ -89,6 +91,10 @@ class Owner(Protocol):
 
     def on_change(self, effect: RoleChanged | LeaderChanged | ConfigChanged) -> None: ...
 
+    def on_memory_changed(self, effect: DiskWentBack | RejoinChanged) -> None:
+        """What a member may have forgotten, or has caught up with."""
+        ...
+
 
 class Driver:
     """Runs one replica. `wake` asks for a pump; `run` and `run_timer` are two tasks of the node's nursery."""
@@ -118,6 +124,8 @@ class Driver:
             RoleChanged: owner.on_change,
             LeaderChanged: owner.on_change,
             ConfigChanged: owner.on_change,
+            DiskWentBack: owner.on_memory_changed,
+            RejoinChanged: owner.on_memory_changed,
             Fatal: _raise_fatal,
         }
 

@@ -6,6 +6,7 @@ by `gateway.py`; snapshots move in `snapshots.py`. Here stands what user code as
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -17,8 +18,17 @@ from quorker.core.errors import NotApplied
 from quorker.core.jobs.commands import Command
 from quorker.core.jobs.dispatch import held_grants
 from quorker.core.jobs.outcome import Notice
-from quorker.core.raft.effects import ConfigChanged, LeaderChanged, ReadFailed, ReadReady, Role, RoleChanged
-from quorker.core.raft.messages import NOBODY, NodeId
+from quorker.core.raft.effects import (
+    ConfigChanged,
+    DiskWentBack,
+    LeaderChanged,
+    ReadFailed,
+    ReadReady,
+    RejoinChanged,
+    Role,
+    RoleChanged,
+)
+from quorker.core.raft.messages import NOBODY, Forgotten, NodeId
 from quorker.core.replica import Applied, LoadSnapshot, Refused, Replica, SaveSnapshot
 from quorker.transport.clock import monotonic_ms
 from quorker.transport.connection import Answer, Consistency, Status
@@ -27,6 +37,8 @@ from quorker.transport.hosting import Host, SessionHosts, group_names
 from quorker.transport.node_config import NodeConfig
 from quorker.transport.own_session import OwnSession
 from quorker.transport.session_driver import JobReceiver
+
+log = logging.getLogger("quorker.transport.node")
 
 FINAL_STATES: Final = ("Succeeded", "Failed", "Deleted", "Quarantined")
 READ_AGAIN_SECONDS: Final = 0.1
@@ -291,6 +303,19 @@ class Node:
         elif isinstance(effect, LeaderChanged) and effect.leader != NOBODY:
             self.hosts.on_route_changed()
             self.driver.wake()
+
+    def on_memory_changed(self, effect: DiskWentBack | RejoinChanged) -> None:
+        if isinstance(effect, DiskWentBack):
+            log.error(
+                "disk of node %s went back from %s to %s: it rejoins, and has no vote until then",
+                effect.node,
+                effect.remembered,
+                effect.found,
+            )
+        elif effect.forgotten is Forgotten.NOTHING:
+            log.warning("node %s has caught up after the damage to its disk: it votes again", self.node_id)
+            changed, self.changed = self.changed, trio.Event()
+            changed.set()
 
     def on_state_replaced(self) -> None:
         """The state machine jumped to a snapshot: tell every hosted session what it missed."""

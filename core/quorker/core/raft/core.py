@@ -17,6 +17,7 @@ from quorker.core.raft import (
     persistence,
     proposals,
     reads,
+    rejoin,
     replication,
     roles,
     snapshots,
@@ -38,6 +39,8 @@ from quorker.core.raft.messages import (
     Message,
     NodeId,
     ReadResponse,
+    RejoinRequest,
+    RejoinResponse,
     RequestVote,
     SnapshotMeta,
     TimeoutNow,
@@ -47,7 +50,7 @@ from quorker.core.raft.roles import Follower, Leader
 from quorker.core.raft.state import RaftState
 
 TERM_JUMP_MAX: Final = 1 << 20  # a message further in the future is from someone confused
-TERMLESS: Final = (ForwardProposal, ForwardRead)
+TERMLESS: Final = (ForwardProposal, ForwardRead, RejoinRequest, RejoinResponse)
 RESPONSES: Final = (AppendResponse, HeartbeatResponse, VoteResponse, ReadResponse)
 
 
@@ -230,6 +233,8 @@ class Raft(RaftState):
         """Join what the inputs have left to do: sends first, so that the others work while our disk does."""
         if isinstance(self.acting_as, Leader):
             replication.flush(self, self.acting_as)
+        if self.rejoining is not None:
+            rejoin.finish_if_due(self, self.rejoining)
         persistence.flush(self)
         replication.flush_applies(self)
 
@@ -259,4 +264,6 @@ HANDLERS: Final[dict[type[Any], Callable[[RaftState, Any], None]]] = {
     ForwardProposal: proposals.on_forward_proposal,
     ForwardRead: reads.on_forward_read,
     ReadResponse: reads.on_read_response,
+    RejoinRequest: rejoin.on_request,
+    RejoinResponse: rejoin.on_response,
 }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from quorker.core.raft.messages import ConfState, Entry, HardState, Message, NodeId, SnapshotMeta
+from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, Message, NodeId, SnapshotMeta
 
 
 class Role(Enum):
@@ -140,6 +140,22 @@ class ConfigChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskWentBack:
+    """`node`, maybe ourselves, once held a log up to `remembered`, and now one that ends at `found`. For people."""
+
+    node: NodeId
+    remembered: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejoinChanged:
+    """This member has no say because of what it may have forgotten; NOTHING: it has its say again, durably."""
+
+    forgotten: Forgotten
+
+
+@dataclass(frozen=True, slots=True)
 class Fatal:
     """An invariant of our own is broken. The driver stops this node and keeps the evidence."""
 
@@ -160,5 +176,7 @@ Effect: TypeAlias = (
     | RoleChanged
     | LeaderChanged
     | ConfigChanged
+    | DiskWentBack
+    | RejoinChanged
     | Fatal
 )

@@ -109,7 +109,8 @@ def campaign(raft: RaftState, kind: Campaign) -> None:
 def _is_promotable(raft: RaftState) -> bool:
     own = raft.progress.get(raft.node_id)
     is_member = own is not None and not own.is_learner
-    return is_member and raft.installing is None and not raft.disk_stalled
+    is_fit = raft.installing is None and not raft.disk_stalled and raft.rejoining is None
+    return is_member and is_fit
 
 
 def _ask_for_votes(raft: RaftState, kind: Campaign) -> None:
@@ -187,8 +188,17 @@ def on_lower_term(raft: RaftState, message: Message) -> None:
     """A message from an earlier term. A leader or pre-candidate left behind must learn of ours, or be stuck."""
     config = raft.config
     if isinstance(message, (AppendEntries, Heartbeat)):
-        if config.check_quorum or config.pre_vote:
-            raft.hold(AppendResponse(raft.node_id, message.sender, raft.term, 0, session=message.session))
+        if config.check_quorum or config.pre_vote or raft.rejoining is not None:  # who never campaigns
+            raft.hold(
+                AppendResponse(
+                    raft.node_id,
+                    message.sender,
+                    raft.term,
+                    0,
+                    session=message.session,
+                    rejoin=raft.rejoin_name,
+                )
+            )
     elif isinstance(message, RequestVote) and message.pre_vote:
         raft.send(VoteResponse(raft.node_id, message.sender, raft.term, granted=False, pre_vote=True))
 
@@ -213,12 +223,14 @@ def heed_leader(raft: RaftState, leader: NodeId) -> bool:
 def on_request_vote(raft: RaftState, message: RequestVote) -> None:
     """Give a vote once per term, to someone whose log is at least as good as ours (§5.2, §5.4.1).
 
-    Learners vote too: the candidate may know that we have become a voter before we do.
+    Learners vote too: the candidate may know that we have become a voter before we do. Who rejoins does not.
     """
     is_free = raft.voted_for == NOBODY and raft.leader == NOBODY
     is_future_pre_vote = message.pre_vote and message.term > raft.term
     may_vote = raft.voted_for == message.sender or is_free or is_future_pre_vote
-    granted = may_vote and raft.log.is_up_to_date(message.last_index, message.last_term)
+    granted = (
+        may_vote and raft.rejoining is None and raft.log.is_up_to_date(message.last_index, message.last_term)
+    )
     # A grant carries the term asked about: in a pre-vote that is not ours, and the asker ignores older ones.
     term = message.term if granted else raft.term
     commit, commit_term = (0, 0) if granted else (raft.commit_index, raft.log.term_at(raft.commit_index) or 0)
@@ -268,7 +280,7 @@ def transfer(raft: RaftState, target: NodeId) -> None:
     if not isinstance(leader, Leader):
         return
     known = raft.progress.get(target)
-    if known is None or known.is_learner or leader.transfer_to == target:
+    if known is None or known.is_learner or known.rejoin or leader.transfer_to == target:
         return
     leader.transfer_to = NOBODY
     if target == raft.node_id:
@@ -292,7 +304,8 @@ def abdicate(raft: RaftState) -> None:
     if not isinstance(raft.acting_as, Leader):
         return
     voters = raft.configuration.voters.incoming
-    heirs = [peer for peer in raft.peers if peer in voters and raft.progress[peer].recent_active]
+    fit = [peer for peer in raft.peers if peer in voters and not raft.progress[peer].rejoin]
+    heirs = [peer for peer in fit if raft.progress[peer].recent_active]
     if heirs:
         heir = max(heirs, key=lambda peer: raft.progress[peer].match_index)
         raft.send(TimeoutNow(raft.node_id, heir, raft.term))

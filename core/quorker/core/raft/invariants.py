@@ -120,6 +120,8 @@ def _leader(raft: RaftState) -> Iterator[str]:
     leader = raft.acting_as
     if raft.role is Role.CANDIDATE and raft.voted_for != raft.node_id:
         yield f"a candidate voted for {raft.voted_for}"
+    if raft.rejoining is not None and raft.role is not Role.FOLLOWER:
+        yield f"a {raft.role.value} that has no say"
     if not isinstance(leader, Leader):
         return
     if raft.node_id not in raft.progress and raft.config.step_down_on_removal:

@@ -33,6 +33,14 @@ class Entry:
     kind: EntryKind = EntryKind.NORMAL
 
 
+class Forgotten(IntEnum):
+    """What the disk of a member may have lost of what the member promised. Anything but NOTHING: it rejoins."""
+
+    NOTHING = 0
+    ENTRIES = 1  # acknowledged entries; term and vote are intact
+    PROMISES = 2  # term and vote as well
+
+
 @dataclass(frozen=True, slots=True)
 class HardState:
     """What must be durable before a promise that rests on it leaves the node."""
@@ -40,6 +48,7 @@ class HardState:
     term: int = 0
     voted_for: NodeId = NOBODY
     commit_index: int = 0  # a hint: may lag behind the truth after a restart, never ahead
+    forgotten: Forgotten = Forgotten.NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ class AppendResponse:
     hint_term: int = 0
     commit_index: int = 0  # the sender's commit index
     session: int = 0
+    rejoin: int = 0  # names the life of a sender that rejoins: then this is not to be counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,7 @@ class HeartbeatResponse:
     term: int
     read_round: int = 0
     session: int = 0
+    rejoin: int = 0  # as in AppendResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +206,31 @@ class ReadResponse:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class RejoinRequest:
+    """A member that may have forgotten something asks the others for their terms, and the leader for an index.
+
+    `rejoin` names its life, `last_index` is where its log ends.
+    """
+
+    sender: NodeId
+    to: NodeId
+    term: int
+    rejoin: int
+    last_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class RejoinResponse:
+    """The term of whoever was asked. `index` is not 0: as a leader that a majority of others has confirmed since."""
+
+    sender: NodeId
+    to: NodeId
+    term: int
+    rejoin: int
+    index: int = 0
+
+
 Message: TypeAlias = (
     AppendEntries
     | AppendResponse
@@ -208,4 +244,6 @@ Message: TypeAlias = (
     | ForwardProposal
     | ForwardRead
     | ReadResponse
+    | RejoinRequest
+    | RejoinResponse
 )

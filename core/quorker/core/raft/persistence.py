@@ -85,7 +85,11 @@ class PersistenceLane:
     def next_write(self, log: RaftLog, now: HardState, persist_commit: bool) -> Persist | None:
         """The write that brings the disk up to date, if it is not, or that held messages must wait for."""
         written = self._written
-        promise_moved = now.term != written.term or now.voted_for != written.voted_for
+        promise_moved = (
+            now.term != written.term
+            or now.voted_for != written.voted_for
+            or now.forgotten is not written.forgotten
+        )
         commit_moved = now.commit_index != written.commit_index
         must_sync = (
             promise_moved
@@ -148,8 +152,7 @@ def truncate(raft: RaftState, index: int) -> bool:
 def flush(raft: RaftState) -> None:
     """Turn what is not on disk yet into one Persist; let go at once what then has nothing to wait for."""
     lane = raft.lane
-    hard_state = HardState(raft.term, raft.voted_for, raft.commit_index)
-    persist = lane.next_write(raft.log, hard_state, raft.config.persist_commit)
+    persist = lane.next_write(raft.log, raft.hard_state, raft.config.persist_commit)
     if persist is not None:
         raft.effects.append(persist)
     elif lane.held:

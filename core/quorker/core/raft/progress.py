@@ -69,7 +69,9 @@ class Progress:
     `match_index`: the log is known to agree up to here. `next_index`: the next entry to send; in SNAPSHOT it
     is `pending_snapshot + 1`. `sent_commit`: the highest commit index on its way. `paused`: wait for an answer
     before the next append (cleared by a heartbeat response, so that a lost append cannot stop the flow).
-    `session`: names this stretch of membership; answers that carry another one never count.
+    `session`: names this stretch of membership; answers that carry another one never count. `rejoin`: names the life
+    of a follower that rejoins, whose answers never count; 0 for one that has its say. `remembered`: where its log matched
+    before it began to rejoin, until it has said where it ends now.
     """
 
     __slots__ = (
@@ -80,6 +82,8 @@ class Progress:
         "paused",
         "pending_snapshot",
         "recent_active",
+        "rejoin",
+        "remembered",
         "sent_commit",
         "session",
         "state",
@@ -94,6 +98,7 @@ class Progress:
         is_learner: bool = False,
         recent_active: bool = False,
         session: int = 0,
+        rejoin: int = 0,
     ) -> None:
         self.match_index = match_index
         self.next_index = next_index
@@ -104,6 +109,8 @@ class Progress:
         self.recent_active = recent_active
         self.is_learner = is_learner
         self.session = session
+        self.rejoin = rejoin
+        self.remembered = 0
         self.inflight = inflight
 
     @property
@@ -120,6 +127,7 @@ class Progress:
             is_learner=is_learner,
             recent_active=self.recent_active,
             session=self.session,
+            rejoin=self.rejoin,
         )
         twin.state, twin.paused = self.state, self.paused
         twin.sent_commit, twin.pending_snapshot = self.sent_commit, self.pending_snapshot
@@ -215,10 +223,15 @@ class ProgressTemplate:
 
 def committed(voters: JointVoters, progress: Mapping[NodeId, Progress]) -> int:
     """The highest index that the voters' acknowledgements commit."""
-    return joint_committed_index(voters, {node_id: known.match_index for node_id, known in progress.items()})
+    counted = {node_id: 0 if known.rejoin else known.match_index for node_id, known in progress.items()}
+    return joint_committed_index(voters, counted)
 
 
 def quorum_active(voters: JointVoters, progress: Mapping[NodeId, Progress]) -> bool:
     """Whether a quorum of voters was heard from since `recent_active` was last cleared."""
-    active = {node_id: known.recent_active for node_id, known in progress.items() if not known.is_learner}
+    active = {
+        node_id: known.recent_active and not known.rejoin
+        for node_id, known in progress.items()
+        if not known.is_learner
+    }
     return joint_vote_result(voters, active) is VoteResult.WON

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from quorker.core.raft.effects import DropReason, ReadFailed, ReadReady
-from quorker.core.raft.messages import NOBODY, ForwardRead, NodeId, ReadResponse
+from quorker.core.raft.messages import NOBODY, ForwardRead, NodeId, ReadResponse, RejoinResponse
 from quorker.core.raft.quorum import joint_committed_index
 from quorker.core.raft.roles import Follower, ForwardedRead, Leader, ReadRequest
 
@@ -36,11 +36,17 @@ def ask(raft: RaftState, leader: Leader, read: ReadRequest) -> None:
     """Confirm a read. It waits until this term has committed something: before, our commit index may be behind."""
     if not raft.has_own_term_commit:
         leader.queued_reads.append(read)
-    elif raft.decides_alone or raft.config.lease_reads:
+    elif raft.decides_alone or (raft.config.lease_reads and not read.rejoins):
         _answer(raft, read, raft.commit_index)
     else:
         leader.reads.waiting.append((raft.commit_index, read))
         leader.reads.is_due = True
+
+
+def ask_once(raft: RaftState, leader: Leader, read: ReadRequest) -> None:
+    """Confirm a read that may be asked for again and again until it is."""
+    if read not in leader.queued_reads and all(read != waiting for _, waiting in leader.reads.waiting):
+        ask(raft, leader, read)
 
 
 def release_queued(raft: RaftState, leader: Leader) -> None:
@@ -83,7 +89,9 @@ def confirm(raft: RaftState, leader: Leader) -> None:
 
 
 def _answer(raft: RaftState, read: ReadRequest, index: int) -> None:
-    if read.origin == raft.node_id:
+    if read.rejoins:
+        raft.send(RejoinResponse(raft.node_id, read.origin, raft.term, read.context, index))
+    elif read.origin == raft.node_id:
         raft.effects.append(ReadReady(read.context, index))
     else:
         raft.send(ReadResponse(raft.node_id, read.origin, raft.term, read.context, index))

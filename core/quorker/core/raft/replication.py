@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from quorker.core.raft import persistence, progress, reads, snapshots
+from quorker.core.raft import persistence, progress, reads, rejoin, snapshots
 from quorker.core.raft.effects import Apply
 from quorker.core.raft.log import are_consecutive, entry_bytes, payload_bytes
 from quorker.core.raft.messages import (
@@ -154,6 +154,11 @@ def on_append_response(raft: RaftState, message: AppendResponse) -> None:
     known = raft.progress.get(message.sender)
     if not isinstance(leader, Leader) or known is None or known.session != message.session:
         return
+    if message.rejoin != known.rejoin and rejoin.is_named_otherwise(
+        raft, known, message.sender, message.rejoin
+    ):
+        request_append(raft, leader, message.sender, send_if_empty=True)
+        return
     known.recent_active = True
     if message.rejected:
         _on_rejected(raft, leader, known, message)
@@ -205,11 +210,16 @@ def on_heartbeat_response(raft: RaftState, message: HeartbeatResponse) -> None:
     known = raft.progress.get(message.sender)
     if not isinstance(leader, Leader) or known is None or known.session != message.session:
         return
+    if message.rejoin != known.rejoin and rejoin.is_named_otherwise(
+        raft, known, message.sender, message.rejoin
+    ):
+        request_append(raft, leader, message.sender, send_if_empty=True)
+        return
     known.recent_active = True
     known.paused = False
     if known.match_index < raft.log.last_index or known.state is ProgressState.PROBE:
         request_append(raft, leader, message.sender, send_if_empty=True)
-    if message.read_round:
+    if message.read_round and not message.rejoin:
         reads.on_acknowledged(raft, leader, message.sender, message.read_round)
 
 
@@ -234,6 +244,7 @@ def on_append_entries(raft: RaftState, message: AppendEntries) -> None:
         _reject(raft, message)
     elif _take(raft, entries):
         last = previous + len(entries)
+        rejoin.verify(raft, last)
         raft.commit_to(min(message.commit_index, last))
         _answer(raft, message, last)
 
@@ -259,6 +270,7 @@ def _answer(raft: RaftState, message: AppendEntries, index: int) -> None:
             index,
             commit_index=raft.commit_index,
             session=message.session,
+            rejoin=raft.rejoin_name,
         )
     )
 
@@ -280,19 +292,25 @@ def _reject(raft: RaftState, message: AppendEntries) -> None:
             hint_term=hint_term,
             commit_index=raft.commit_index,
             session=message.session,
+            rejoin=raft.rejoin_name,
         )
     )
 
 
 def on_heartbeat(raft: RaftState, message: Heartbeat) -> None:
     """The leader lives. It names only entries that we have acknowledged: if one is missing, our disk lost it."""
-    if message.commit_index > raft.log.last_index:
-        detail = f"the leader commits {message.commit_index}, our log ends at {raft.log.last_index}"
-        raft.fatal("acknowledged entries stay", detail)
-        return
-    raft.commit_to(message.commit_index)
-    raft.send(HeartbeatResponse(raft.node_id, message.sender, raft.term, message.read_round, message.session))
+    if message.commit_index > raft.log.last_index and raft.rejoining is None:
+        rejoin.on_disk_went_back(raft, message.commit_index)
+        if raft.is_silent:
+            return
+    raft.commit_to(rejoin.believable_commit(raft, message.commit_index))
+    raft.send(
+        HeartbeatResponse(
+            raft.node_id, message.sender, raft.term, message.read_round, message.session, raft.rejoin_name
+        )
+    )
     reads.resend_forwarded(raft)
+    rejoin.ask(raft)
 
 
 # Everyone applies

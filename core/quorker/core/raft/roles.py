@@ -35,10 +35,14 @@ class ForwardedRead:
 
 @dataclass(frozen=True, slots=True)
 class ReadRequest:
-    """A read that a leader has to confirm: for `origin`, under the context that `origin` gave it."""
+    """A read that a leader has to confirm: for `origin`, under the context that `origin` gave it.
+
+    `rejoins`: it is asked by a member that rejoins, under the name of its life.
+    """
 
     origin: NodeId
     context: int
+    rejoins: bool = False
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from quorker.core.raft import confchange
+from quorker.core.raft import confchange, rejoin
 from quorker.core.raft.confchange import ConfigRefusedError
 from quorker.core.raft.effects import InstallState, Truncated
 from quorker.core.raft.messages import AppendResponse, InstallSnapshot, NodeId, SnapshotMeta
@@ -49,6 +49,7 @@ def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:
     if message.snapshot.term > message.term:
         return
     index = raft.log.last_index if _restore(raft, message.snapshot) else raft.commit_index
+    rejoin.verify(raft, index)
     raft.hold(
         AppendResponse(
             raft.node_id,
@@ -57,6 +58,7 @@ def on_install_snapshot(raft: RaftState, message: InstallSnapshot) -> None:
             index,
             commit_index=raft.commit_index,
             session=message.session,
+            rejoin=raft.rejoin_name,
         )
     )
 

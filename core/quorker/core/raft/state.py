@@ -15,6 +15,7 @@ from quorker.core.raft.effects import ConfigChanged, Effect, Fatal, Role, Send
 from quorker.core.raft.log import RaftLog
 from quorker.core.raft.messages import (
     ConfState,
+    Forgotten,
     HardState,
     Message,
     NodeId,
@@ -22,6 +23,7 @@ from quorker.core.raft.messages import (
 )
 from quorker.core.raft.persistence import PersistenceLane
 from quorker.core.raft.progress import ProgressMap, ProgressTemplate
+from quorker.core.raft.rejoining import Rejoining, name_of_life
 from quorker.core.raft.roles import Follower, RoleRecord
 
 READS_PER_LIFE: Final = 1 << 40
@@ -35,6 +37,7 @@ class RaftState:
     configuration change has taken effect. `installing`: a snapshot on its way into the state machine.
     `silent_until`: before that no vote is given. `timer_base`: when the election timer, or a leader's quorum check,
     last started. `disk_failure` and `broken` say why this member takes no more part; empty while it does.
+    `rejoining`: why this member has no say, and what it still waits for; None while it has one.
     """
 
     __slots__ = (
@@ -62,6 +65,7 @@ class RaftState:
         "progress",
         "randomized_election_timeout",
         "reads_forwarded",
+        "rejoining",
         "sessions",
         "silent_until",
         "snapshot",
@@ -96,6 +100,9 @@ class RaftState:
         self.sessions = 0
         self.reads_forwarded = (config.incarnation % INCARNATIONS) * READS_PER_LIFE
         self.broken = self.disk_failure = ""
+        self.rejoining: Rejoining | None = None
+        if hard_state.forgotten:
+            self.rejoining = Rejoining(hard_state.forgotten, name_of_life(config))
         self.disk_stalled = False
         self.peers: tuple[NodeId, ...] = ()
         self.progress: ProgressMap = {}
@@ -140,7 +147,18 @@ class RaftState:
 
     @property
     def hard_state(self) -> HardState:
-        return HardState(self.term, self.voted_for, self.commit_index)
+        return HardState(self.term, self.voted_for, self.commit_index, self._forgotten_durably)
+
+    @property
+    def _forgotten_durably(self) -> Forgotten:
+        """What the disk is to say: that this member has its say again stands there before the member uses it."""
+        waits = self.rejoining
+        return Forgotten.NOTHING if waits is None or waits.is_over else waits.forgotten
+
+    @property
+    def rejoin_name(self) -> int:
+        """What marks every answer of this life as not to be counted; 0 for a member that has its say."""
+        return 0 if self.rejoining is None else self.rejoining.name
 
     @property
     def last_leader_contact(self) -> int:

@@ -27,6 +27,8 @@ from quorker.core.raft.messages import (
     InstallSnapshot,
     Message,
     ReadResponse,
+    RejoinRequest,
+    RejoinResponse,
     RequestVote,
     SnapshotMeta,
     TimeoutNow,
@@ -56,6 +58,8 @@ _PLAIN: Final[dict[int, type[Any]]] = {
     10: ForwardTransfer,
     11: ForwardRead,
     12: ReadResponse,
+    13: RejoinRequest,
+    14: RejoinResponse,
 }
 _PLAIN_KINDS: Final[dict[type[Any], int]] = {cls: kind for kind, cls in _PLAIN.items()}
 

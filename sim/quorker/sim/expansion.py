@@ -50,13 +50,13 @@ JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, j
 PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS)}
 
 _BRIEF: Final = 1 * MS
-_OF_CLIENTS: Final = (
+OF_CLIENTS: Final = (
     FaultKind.CLIENT_CRASH,
     FaultKind.CLIENT_PAUSE,
     FaultKind.LINE_RESET,
     FaultKind.LINE_STALL,
 )
-_OF_MEMBERS: Final = (
+OF_MEMBERS: Final = (
     FaultKind.CRASH,
     FaultKind.POWER_CUT,
     FaultKind.PAUSE,
@@ -191,7 +191,8 @@ def _clocks(draw: Stream, nodes: int) -> tuple[ClockKnobs, ...]:
     )
 
 
-_AMOUNTS: Final[dict[FaultKind, tuple[int, int]]] = {
+# What the amount of a fault may be, by kind; the others have none.
+AMOUNTS: Final[dict[FaultKind, tuple[int, int]]] = {
     FaultKind.SPLIT: (0, (1 << 16) - 1),
     FaultKind.BRIDGE: (0, (1 << 16) - 1),
     FaultKind.LINK: (0, (1 << 16) - 1),
@@ -205,16 +206,16 @@ _LIKELY: Final = (FaultKind.CRASH, FaultKind.CRASH, FaultKind.ISOLATE, FaultKind
 
 def _plan(draw: Stream, profile: Profile, nodes: int, chaos_ns: int) -> tuple[Fault, ...]:
     """Swarm: each run draws from a few kinds only, so that rare combinations are not drowned by common ones."""
-    kinds = [*draw.sample(_OF_MEMBERS, draw.between(1, 4)), *draw.sample(_LIKELY, draw.between(0, 3))]
+    kinds = [*draw.sample(OF_MEMBERS, draw.between(1, 4)), *draw.sample(_LIKELY, draw.between(0, 3))]
     if profile.jobs:
-        kinds.extend(draw.sample(_OF_CLIENTS, draw.between(0, 3)))
+        kinds.extend(draw.sample(OF_CLIENTS, draw.between(0, 3)))
     faults = [_fault(draw, kinds, nodes, chaos_ns) for _ in range(draw.log_uniform(1, profile.faults_max))]
     return tuple(sorted(faults, key=lambda fault: fault.at_ns))
 
 
 def _fault(draw: Stream, kinds: list[FaultKind], nodes: int, chaos_ns: int) -> Fault:
     kind = draw.choice(kinds)
-    low, high = _AMOUNTS.get(kind, (0, 0))
+    low, high = AMOUNTS.get(kind, (0, 0))
     return Fault(
         at_ns=draw.between(0, chaos_ns // MS) * MS,
         kind=kind,

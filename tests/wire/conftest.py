@@ -1,8 +1,0 @@
-"""Property tests here judge bytes, not how long a busy machine takes."""
-
-from __future__ import annotations
-
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")

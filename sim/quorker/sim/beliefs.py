@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quorker.sim.checks import Violation
+from quorker.sim.story import Kind
 from quorker.sim.world import World
 
 
@@ -55,12 +56,23 @@ class Beliefs:
                     f"since {other.since_ns} ns",
                 )
         others[token] = Belief(holder, token, self._world.kernel.now)
+        story = self._world.trace.story
+        if story is not None:
+            story.add(f"c{holder.id}", Kind.HOLD, f"holds {what} by {token}", what=what, token=token)
 
     def let_go(self, what: str, token: int) -> None:
-        self._held.get(what, {}).pop(token, None)
+        belief = self._held.get(what, {}).pop(token, None)
+        if belief is not None:
+            self._tell_end(what, belief)
 
     def forget(self, holder: Believer) -> None:
         """The process is gone, and holds nothing."""
-        for held in self._held.values():
+        for what, held in self._held.items():
             for token in [token for token, belief in held.items() if belief.holder is holder]:
-                del held[token]
+                self._tell_end(what, held.pop(token))
+
+    def _tell_end(self, what: str, belief: Belief) -> None:
+        story, token = self._world.trace.story, belief.token
+        if story is not None:
+            lane = f"c{belief.holder.id}"
+            story.add(lane, Kind.LET_GO, f"holds {what} by {token} no more", what=what, token=token)

@@ -35,6 +35,8 @@ from quorker.sim.job_checks import JobOracles, Order
 from quorker.sim.kernel import MS, Call
 from quorker.sim.line import Line, MemberEnd
 from quorker.sim.randomness import Stream, key, mix
+from quorker.sim.story import Kind
+from quorker.sim.storyteller import inbox_for
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
@@ -81,7 +83,7 @@ class SimClient:
         self.home = home
         self.incarnation = 0
         self.alive = self.paused = self.waking = False
-        self.inbox: list[Callable[[], None]] = []
+        self.inbox = inbox_for(lines.world.trace.story)
         self.session: ClientSession
         self.worker: Worker
         self.line: Line | None = None
@@ -109,6 +111,8 @@ class SimClient:
         """A new process, with a session of its own that takes the place of the last one."""
         self.alive = True
         self._leaving = False
+        if self._world.trace.story is not None:
+            self._world.trace.story.started(f"c{self.id}", "starts")
         self.worker = Worker()
         config = SessionConfig(f"c{self.id}", self._knobs.ttl_ms, self._knobs.retransmit_ms)
         self.session = ClientSession(config, 0, self.now_ms)
@@ -126,7 +130,8 @@ class SimClient:
         self._locks.clear()
         self._wanted.clear()
         self._beliefs.forget(self)
-        self._note("crashes")
+        if self._world.trace.story is not None:
+            self._world.trace.story.crashed(f"c{self.id}", "crashes")
         line, self.line = self.line, None
         if line is not None:
             line.break_now()
@@ -139,6 +144,8 @@ class SimClient:
 
     def pause(self) -> None:
         self.paused = self.alive
+        if self.paused:
+            self._note("is frozen", Kind.PAUSE)
 
     def resume(self) -> None:
         """What arrived in the meantime comes first, then a look at the clock."""
@@ -146,7 +153,9 @@ class SimClient:
             return
         self.paused = False
         self.waking = True
-        inbox, self.inbox = self.inbox, []
+        self._note("goes on", Kind.RESUME)
+        inbox = list(self.inbox)
+        self.inbox.clear()
         incarnation = self.incarnation
         for arrived in inbox:
             if self.incarnation == incarnation:
@@ -286,6 +295,8 @@ class SimClient:
 
     def _timer(self, call: Call) -> None:
         if call.payload == self._ticks and self.alive and not self.paused:
+            if self._world.trace.story is not None:
+                self._world.trace.story.timer(f"c{self.id}", "looks at the clock")
             self._tick()
 
     def _tick(self) -> None:
@@ -370,6 +381,8 @@ class SimClient:
         if not self.alive or self.paused:
             return
         self._world.trace.record(self._world.kernel.now, What.CLIENT, self.id, op.amount)
+        if self._world.trace.story is not None:
+            self._world.trace.story.enter(f"c{self.id}", Kind.OPERATION, f"is asked to {op.kind}")
         self._asks()[op.kind](op.amount)
         self._flush()
         self._arm()
@@ -481,6 +494,6 @@ class SimClient:
         if call.payload == self.incarnation and self._leaving:
             self.crash(0)
 
-    def _note(self, text: str) -> None:
-        if self._world.trace.sink:
-            self._world.say(f"c{self.id} {text}")
+    def _note(self, text: str, kind: Kind = Kind.NOTE) -> None:
+        if self._world.trace.story is not None:
+            self._world.trace.story.begin(f"c{self.id}", kind, text)

@@ -18,6 +18,8 @@ from quorker.sim.faults_network import Strike
 from quorker.sim.jobs_cluster import JobsCluster
 from quorker.sim.node import Node
 from quorker.sim.phases import Phases, Recovery
+from quorker.sim.story import Story
+from quorker.sim.story_words import lanes_named
 from quorker.sim.trace import Trace, What
 from quorker.sim.workload import Workload
 
@@ -74,9 +76,22 @@ class Cluster(Phases[Node]):
         self.world.oracles.scan_states()
 
 
-def run_case(case: Case, sink: Callable[[str], None] | None = None, *, trace: Trace | None = None) -> Report:
-    """Run one case to its end or to its first violation. `trace`: another record than a new one that tells `sink`."""
-    trace = trace or Trace(sink)
+def run_case(
+    case: Case,
+    sink: Callable[[str], None] | None = None,
+    *,
+    story: Story | None = None,
+    trace: Trace | None = None,
+) -> Report:
+    """Run one case to its end or to its first violation.
+
+    `sink` gets lines of what happens, `story` all of it; `trace` is another record than a new one.
+    """
+    if sink is not None:
+        story = Story() if story is None else story
+        story.sink = sink
+    trace = Trace() if trace is None else trace
+    trace.story = story
     with collection_paused():
         cluster = Cluster(case, trace) if case.jobs is None else JobsCluster(case, trace)
         violation = None
@@ -88,6 +103,8 @@ def run_case(case: Case, sink: Callable[[str], None] | None = None, *, trace: Tr
             violation = Violation("exception", f"{type(error).__name__}: {error}")
             violation.__cause__ = error
     world = cluster.world
+    if violation is not None and story is not None:
+        story.violation(violation.oracle, violation.detail, lanes_named(violation.detail))
     trace.record(world.kernel.now, What.PHASE, world.oracles.commit_index, world.oracles.states[-1])
     return Report(
         case,

@@ -12,6 +12,7 @@ from quorker.sim.case import Fault, FaultKind, Target
 from quorker.sim.faults_network import NetworkFaults, Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.kernel import Call
+from quorker.sim.story import NEMESIS, Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
@@ -65,10 +66,12 @@ class Nemesis:
         node = self._target(fault)
         world = self._world
         world.trace.record(world.kernel.now, What.FAULT, node.id, len(fault.kind), fault.for_ns)
-        if world.trace.sink:
-            world.say(
-                f"fault: {fault.kind} on n{node.id} for {fault.for_ns / 1e6:.3f} ms, amount {fault.amount}"
-            )
+        story = world.trace.story
+        if story is not None:
+            amount = f", amount {fault.amount}" if fault.amount else ""
+            text = f"{fault.kind} on n{node.id} for {fault.for_ns / 1e6:.3f} ms{amount}"
+            about = {"fault": str(fault.kind), "node": node.id, "for_ns": fault.for_ns}
+            story.enter(NEMESIS, Kind.FAULT, text, **about)
         world.note(f"fault {fault.kind}")
         strike = self._strikes.get(fault.kind)
         end = strike(node, fault) if strike is not None else None
@@ -76,8 +79,11 @@ class Nemesis:
             self._world.kernel.after(fault.for_ns, self._end, end)
 
     def _end(self, call: Call) -> None:
-        if not self._calm:
-            call.payload()
+        if self._calm:
+            return
+        if self._world.trace.story is not None:
+            self._world.trace.story.fault_ends()
+        call.payload()
 
     def _target(self, fault: Fault) -> Host:
         leader = leader_of(self._nodes)

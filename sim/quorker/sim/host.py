@@ -34,6 +34,9 @@ from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.kernel import MS, Call
 from quorker.sim.naming import name_of
+from quorker.sim.story import NEMESIS, Kind
+from quorker.sim.story_words import conf_words, persist_words
+from quorker.sim.storyteller import inbox_for
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
@@ -61,7 +64,7 @@ class Host(ABC):
         self.on_read: Callable[[NodeId, int], None] = ignore
         self.on_written: Callable[[Persist], None] = ignore  # entries that are about to reach the disk
         self.now_ms = 0  # what the core was told last
-        self.inbox: list[Callable[[], None]] = []  # what arrived while the process was frozen
+        self.inbox = inbox_for(world.trace.story)  # what arrived while the process was frozen
         self._received: dict[SnapshotMeta, Any] = {}  # snapshots whose bytes arrived, not written yet
         self.loadable: dict[SnapshotMeta, Any] = {}  # snapshots that are on disk and not in the machine yet
         self._view: invariants.MemberView | None = None
@@ -132,8 +135,9 @@ class Host(ABC):
         raft = self.raft = self.boot()
         self.world.oracles.on_started(self.id, raft, self.applied_index)
         self.world.trace.record(now, What.STARTED, self.id, raft.term, raft.last_index)
-        if self.world.trace.sink:
-            self.world.say(f"n{self.id} starts in term {raft.term} with a log to {raft.last_index}")
+        if self.world.trace.story is not None:
+            text = f"starts in term {raft.term} with a log to {raft.last_index}"
+            self.world.trace.story.recovered(self.id, text, raft.term, raft.commit_index)
         self.settle()
 
     def crash(self, restart_after_ns: int | None) -> None:
@@ -150,8 +154,9 @@ class Host(ABC):
         self.forget()
         survived = self.disk.crash()
         self.world.trace.record(self.world.kernel.now, What.CRASHED, self.id, survived)
-        if self.world.trace.sink:
-            self.world.say(f"n{self.id} crashes; {survived} unacknowledged writes survive")
+        if self.world.trace.story is not None:
+            text = f"crashes; {survived} unacknowledged writes survive"
+            self.world.trace.story.crashed(f"n{self.id}", text)
         if restart_after_ns is not None:
             self.world.kernel.after(restart_after_ns, self._restart, self.incarnation)
 
@@ -162,12 +167,16 @@ class Host(ABC):
     def pause(self) -> None:
         """Freeze the process: nothing runs, while the network fills its buffers and its disk finishes."""
         self.paused = self.raft is not None
+        if self.paused:
+            self.tell(Kind.PAUSE, "is frozen")
 
     def resume(self) -> None:
         if not self.paused:
             return
         self.paused = False
-        inbox, self.inbox = self.inbox, []
+        self.tell(Kind.RESUME, "goes on")
+        inbox = list(self.inbox)
+        self.inbox.clear()
         for arrived in inbox:
             if self.raft is not None:
                 arrived()
@@ -246,6 +255,8 @@ class Host(ABC):
             return  # `resume` looks at the clock
         raft = self.raft
         assert raft is not None
+        if self.world.trace.story is not None:
+            self.world.trace.story.timer(f"n{self.id}", "its timer goes off")
         self._tick(raft)
 
     def _tick(self, raft: Raft) -> None:
@@ -273,12 +284,16 @@ class Host(ABC):
         raft = self.raft
         assert raft is not None
         after_step, perform = self.world.oracles.after_step, self._perform
+        story = self.world.trace.story
         again = True
         while again:
             after_step(self.id, raft, raft.role is Role.LEADER)
             if self.world.case.thorough:
                 self._look_inside(raft)
-            for effect in self.drain():
+            effects = self.drain()
+            if story is not None:
+                story.look(self.id, raft.term, raft.commit_index)
+            for effect in effects:
                 perform[type(effect)](effect)
                 if self.raft is not raft:
                     return
@@ -286,6 +301,15 @@ class Host(ABC):
             if self.raft is not raft:
                 return
         self._arm()
+
+    def tell_applied(self, index: int) -> None:
+        if self.world.trace.story is not None:
+            self.world.trace.story.add(f"n{self.id}", Kind.APPLY, f"has applied {index}", index=index)
+
+    def tell(self, kind: Kind, text: str) -> None:
+        """Something rare that this member does, for the story."""
+        if self.world.trace.story is not None:
+            self.world.trace.story.begin(f"n{self.id}", kind, text)
 
     def _look_inside(self, raft: Raft) -> None:
         """The core's own invariants, of this state and of this one after the last."""
@@ -304,8 +328,9 @@ class Host(ABC):
         trap = self.world.traps.reach(point)
         if trap is None:
             return False
-        if self.world.trace.sink:
-            self.world.say(f"n{self.id} falls into the trap at {point}")
+        if self.world.trace.story is not None:
+            text = f"n{self.id} dies at {point}"
+            self.world.trace.story.begin(NEMESIS, Kind.FAULT, text, fault="trap", node=self.id, for_ns=0)
         self.crash(trap.for_ns)
         return True
 
@@ -333,8 +358,6 @@ class Host(ABC):
                 return
             state, delay_ns = self.disk.durable.state, self.disk.latency_ns()
         arrives = world.network.send(self.id, effect.to, name_of(message), (message, state), delay_ns)
-        if world.trace.sink:
-            world.say(f"n{self.id} -> n{effect.to} {message}{'' if arrives else '  (lost)'}")
         if type(message) is InstallSnapshot:
             self.later(delay_ns + MS, lambda raft: raft.snapshot_status(effect.to, arrives))
         elif not arrives and world.network.link(self.id, effect.to).cuts:
@@ -343,8 +366,10 @@ class Host(ABC):
     def _role_changed(self, effect: RoleChanged) -> None:
         world = self.world
         world.trace.record(world.kernel.now, What.ROLE, self.id, ROLE_CODES[effect.role], effect.term)
-        if world.trace.sink:
-            world.say(f"n{self.id} becomes {effect.role.value} in term {effect.term}")
+        if world.trace.story is not None:
+            role, term = effect.role.value, effect.term
+            text = f"becomes {role} in term {term}"
+            world.trace.story.add(f"n{self.id}", Kind.ROLE, text, role=role, term=term)
         if effect.role is Role.LEADER and self.raft is not None:
             world.oracles.on_leader(self.id, effect.term, self.raft)
             self.reaches(Point.ELECTED)
@@ -352,6 +377,7 @@ class Host(ABC):
     def _read_ready(self, effect: ReadReady) -> None:
         floor = self.reads.pop(effect.context, None)
         if floor is not None:
+            self.tell(Kind.READ, f"may read at {effect.index}")
             self.world.oracles.on_read(self.id, effect.index, floor)
             self.on_read(self.id, effect.context)
 
@@ -359,8 +385,7 @@ class Host(ABC):
         self.reads.pop(effect.context, None)
 
     def _config_changed(self, effect: ConfigChanged) -> None:
-        if self.world.trace.sink:
-            self.world.say(f"n{self.id} has {effect.conf_state} since {effect.index}")
+        self.tell(Kind.CONFIG, f"has {conf_words(effect.conf_state)} since {effect.index}")
 
     def _disk_went_back(self, effect: DiskWentBack) -> None:
         self.world.note("disk went back")
@@ -389,12 +414,16 @@ class Host(ABC):
         state = None if record.snapshot is None else self._received.pop(record.snapshot, None)
         if record.snapshot is not None and state is None:
             raise Violation("snapshot bytes", f"n{self.id} persists {record.snapshot}, which never arrived")
+        if self.world.trace.story is not None:
+            self.world.trace.story.persist(self.id, record.seq, persist_words(record))
         self.disk.submit(record, state, self.now_ms)
         self.reaches(Point.PERSIST_ISSUED)
 
     def _durable(self, record: Persist, problem: str) -> None:
         """Judge at this very moment what the record allows to be said; say it when the process runs."""
         oracles = self.world.oracles
+        if self.world.trace.story is not None:
+            self.world.trace.story.durable(self.id, record.seq)
         oracles.on_durable(self.id, problem)
         if record.snapshot is not None:
             self.loadable[record.snapshot] = self.disk.durable.state
@@ -429,6 +458,9 @@ class Host(ABC):
     def _fsync_failed(self, record: Persist) -> None:
         """A failed fsync ends the process, after the core had its chance to say goodbye."""
         self.world.note("fsync failed")
+        if self.world.trace.story is not None:
+            text = f"write {record.seq} fails"
+            self.world.trace.story.begin(f"d{self.id}", Kind.DISK_FAILED, text, seq=record.seq)
         self.ask(lambda raft: raft.persist_failed(record.seq, "fsync failed"))
         self.crash(20 * MS)
 

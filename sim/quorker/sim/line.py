@@ -13,6 +13,7 @@ from quorker.core.jobs.outcome import Notice
 from quorker.sim.kernel import Call
 from quorker.sim.network import LATENCIES, latency_ns
 from quorker.sim.randomness import key, mix
+from quorker.sim.storyteller import across
 from quorker.sim.world import World
 
 
@@ -75,10 +76,10 @@ class Line:
 
     def to_member(self, act: Callable[..., None], *arguments: Any) -> None:
         """`act(*arguments)` happens at the member, if this line and that process still stand."""
-        self._move(1, act, arguments)
+        self._say(1, act, arguments)
 
     def to_client(self, act: Callable[..., None], *arguments: Any) -> None:
-        self._move(0, act, arguments)
+        self._say(0, act, arguments)
 
     def break_now(self) -> None:
         """Neither end gets anything more; each learns of it after a while of its own."""
@@ -99,6 +100,15 @@ class Line:
         self.stalled = False
         held, self._held = self._held, []
         for end, act, arguments in held:
+            self._move(end, act, arguments)
+
+    def _say(self, end: int, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        story = self._world.trace.story
+        if story is not None and self.up:
+            member, client = f"n{self.member.id}", f"c{self.client.id}"
+            ends = (client, member) if end else (member, client)
+            across(story, ends, act, arguments, lambda told: self._move(end, told, arguments))
+        else:
             self._move(end, act, arguments)
 
     def _move(self, end: int, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:

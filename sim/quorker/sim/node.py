@@ -19,6 +19,7 @@ from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.host import Host, ignore
 from quorker.sim.kernel import Call
+from quorker.sim.story import Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
@@ -126,6 +127,7 @@ class Node(Host):
         else:
             self._install(effect.snapshot)
         self.world.trace.record(self.world.kernel.now, What.APPLIED, self.id, self._applied_index, self.state)
+        self.tell_applied(self._applied_index)
         if self.reaches(Point.AFTER_APPLY):
             return
         self._core.applied(self._applied_index)
@@ -145,6 +147,7 @@ class Node(Host):
 
     def _install(self, snapshot: SnapshotMeta) -> None:
         self.world.oracles.on_install(self.id, snapshot)
+        self.tell(Kind.SNAPSHOT, f"installs the snapshot to {snapshot.index}")
         self.world.note("snapshot installed")
         self.state, self._applied_index = self.loadable.pop(snapshot), snapshot.index
         self.world.oracles.on_state(self.id, self._applied_index, self.state)
@@ -173,5 +176,6 @@ class Node(Host):
         if self.reaches(Point.SNAPSHOT_SAVED):
             return
         self.world.note("snapshot saved")
+        self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {meta.index}")
         keep = self.world.case.machine.keep_entries
         self.ask(lambda raft: raft.snapshot_made(meta, max(raft.first_index, meta.index + 1 - keep)))

@@ -18,11 +18,12 @@ from quorker.sim.disk import DiskKnobs, DurableLog, LogDisk
 from quorker.sim.faults import Nemesis
 from quorker.sim.faults_network import Strike
 from quorker.sim.host import HostT
-from quorker.sim.kernel import US, Call, Kernel
-from quorker.sim.network import Network, NetworkKnobs
+from quorker.sim.kernel import US, Call
+from quorker.sim.network import NetworkKnobs
 from quorker.sim.randomness import Stream
+from quorker.sim.story import NEMESIS, RUN, Kind
+from quorker.sim.storyteller import kernel_for, network_for
 from quorker.sim.trace import Trace, What
-from quorker.sim.wire import Wire, size_of
 from quorker.sim.world import Traps, World
 
 CALM_NETWORK: Final = NetworkKnobs(latency="uniform", median_ns=300 * US)
@@ -48,10 +49,10 @@ class Phases(ABC, Generic[HostT]):
 
     def __init__(self, case: Case, trace: Trace) -> None:
         self.case = case
-        kernel = Kernel()
+        kernel = kernel_for(trace.story)
         self._first = ConfState(voters=tuple(range(1, case.voters + 1)))
         durables = {node_id: self._formatted(node_id) for node_id in case.nodes}
-        network = Network(kernel, case.seed, case.network, self._deliver, size_of, Wire)
+        network = network_for(trace.story, kernel, case.seed, case.network, self._deliver)
         self.world = World(case, kernel, trace, network, Oracles(durables), Traps.of(case))
         self.prepare()
         self.nodes: dict[NodeId, HostT] = {
@@ -145,8 +146,8 @@ class Phases(ABC, Generic[HostT]):
     def _begin_calm(self) -> Recovery:
         """Heal everything; but some members may be gone for good, in one of three ways."""
         world, case = self.world, self.case
-        if world.trace.sink:
-            world.say("all faults end")
+        if world.trace.story is not None:
+            world.trace.story.enter(RUN, Kind.PHASE, "all faults end")
         world.traps.armed.clear()
         world.network.heal(replace(CALM_NETWORK, wire_bytes=case.network.wire_bytes))
         for node in self.nodes.values():
@@ -162,8 +163,10 @@ class Phases(ABC, Generic[HostT]):
         """Dead, deaf or mute from now on. Without PreVote and CheckQuorum, deaf and mute members may disturb: §9.6."""
         network, knobs = self.world.network, self.case.raft
         way = draw.below(3) if knobs.pre_vote and knobs.check_quorum else 0
-        if self.world.trace.sink:
-            self.world.say(f"n{node_id} stays {('dead', 'deaf', 'mute')[way]}")
+        story = self.world.trace.story
+        if story is not None:
+            state = ("dead", "deaf", "mute")[way]
+            story.begin(NEMESIS, Kind.FAULT, f"n{node_id} stays {state}", fault=state, node=node_id, for_ns=0)
         if way == 0:
             self.nodes[node_id].crash(None)
         elif way == 1:

@@ -38,6 +38,7 @@ from quorker.sim.line import Line
 from quorker.sim.naming import BETWEEN_MEMBERS
 from quorker.sim.network import KIND_SHIFT
 from quorker.sim.randomness import key
+from quorker.sim.story import Kind
 from quorker.sim.trace import What
 from quorker.sim.wire import Forwarded, ForwardRefused
 from quorker.sim.world import World
@@ -282,6 +283,7 @@ class ReplicaNode(Host):
         self._judge_to(effect.index)
         self.jobs.on_applied(self.id, effect.index, effect.outcome)
         self.world.trace.record(self.world.kernel.now, What.APPLIED, self.id, effect.index)
+        self.tell_applied(effect.index)
         self._route(effect.outcome)
         self.reaches(Point.AFTER_APPLY)
 
@@ -317,6 +319,7 @@ class ReplicaNode(Host):
         if self.reaches(Point.SNAPSHOT_SAVED):
             return
         self.world.note("snapshot saved")
+        self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {effect.meta.index}")
         if self.raft is not None:
             self.observe()
             self.replica.snapshot_saved(effect.meta)
@@ -337,6 +340,7 @@ class ReplicaNode(Host):
         if self.replica.loading == meta:
             self.world.oracles.on_install(self.id, meta)
             self.world.note("snapshot installed")
+            self.tell(Kind.SNAPSHOT, f"installs the snapshot to {meta.index}")
         self.ask(lambda _: self.replica.snapshot_loaded(meta, store))
         for session_id, line in list(self._by_session.items()):
             self._repeat_missed(session_id, line)

@@ -1,16 +1,17 @@
-"""What happened in a run: a rolling digest of every event, and, on request, a line of text for each.
+"""What happened in a run: a rolling digest of every event, and, on request, the story of the run.
 
-The digest is how runs are compared: the same case gives the same digest in every process. The lines cost nothing
-unless they are asked for.
+The digest is how runs are compared: the same case gives the same digest in every process. The story costs nothing
+unless it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
 from hashlib import blake2b
 from struct import Struct
 from typing import Final
+
+from quorker.sim.story import RUN, Kind, Story
 
 _RECORD: Final = Struct("<qiiqq")
 CHECKPOINT_EVENTS: Final = 1_000
@@ -35,15 +36,15 @@ class What(IntEnum):
 
 
 class Trace:
-    """One run's record. `sink` receives readable lines; checkpoints tell where two runs first differ."""
+    """One run's record. `story` is told everything, if there is one; checkpoints tell where two runs first differ."""
 
-    __slots__ = ("_hash", "checkpoints", "events", "sink")
+    __slots__ = ("_hash", "checkpoints", "events", "story")
 
-    def __init__(self, sink: Callable[[str], None] | None = None) -> None:
+    def __init__(self, story: Story | None = None) -> None:
         self._hash = blake2b(digest_size=16)
         self.events = 0
         self.checkpoints: list[str] = []
-        self.sink = sink
+        self.story = story
 
     def record(self, at_ns: int, what: int, node: int, a: int = 0, b: int = 0) -> None:
         self._hash.update(_RECORD.pack(at_ns, what, node, a, b))
@@ -51,10 +52,10 @@ class Trace:
         if not self.events % CHECKPOINT_EVENTS:
             self.checkpoints.append(self.digest())
 
-    def line(self, at_ns: int, text: str) -> None:
-        """A readable line; callers ask `sink` first, so that no text is made for nobody."""
-        if self.sink is not None:
-            self.sink(f"{at_ns / 1e6:12.6f} ms  {text}")
+    def note(self, text: str) -> None:
+        """Something about the run as a whole; callers ask for `story` first, so that no text is made for nobody."""
+        if self.story is not None:
+            self.story.add(RUN, Kind.NOTE, text)
 
     def digest(self) -> str:
         return self._hash.hexdigest()

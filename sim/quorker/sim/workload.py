@@ -15,6 +15,7 @@ from quorker.sim.host import leader_of
 from quorker.sim.kernel import Call
 from quorker.sim.node import Node
 from quorker.sim.randomness import Stream
+from quorker.sim.story import Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
 
@@ -46,12 +47,14 @@ class Workload:
         self._contexts += 1
         self._proposed[self._contexts] = (node.id, names)
         self._note(OpKind.PROPOSE, node.id, count)
+        self._tell(node.id, f"is asked to propose {count}, proposal {self._contexts}")
         return names[-1] if node.propose(items, self._contexts) else None
 
     def read(self, node: Node) -> int:
         """Ask for a linearizable read through `node`; returns its context."""
         self._contexts += 1
         self._note(OpKind.READ, node.id, self._contexts)
+        self._tell(node.id, f"is asked for read {self._contexts}")
         node.read(self._contexts)
         return self._contexts
 
@@ -75,8 +78,7 @@ class Workload:
         self._contexts += 1
         self._note(op.kind, op.node, op.amount)
         change = _CHANGES[op.kind](op)
-        if self._world.trace.sink:
-            self._world.say(f"n{leader.id} is asked for {change}")
+        self._tell(leader.id, f"is asked for {change}")
         leader.propose_config(change, self._contexts)
 
     def _payload(self) -> bytes:
@@ -88,6 +90,10 @@ class Workload:
         node_id, names = self._proposed.pop(context, (0, []))
         for name in names:
             self._world.oracles.refused[name] = f"which n{node_id} had refused"
+
+    def _tell(self, node_id: NodeId, text: str) -> None:
+        if self._world.trace.story is not None:
+            self._world.trace.story.enter(f"n{node_id}", Kind.OPERATION, text)
 
     def _note(self, kind: OpKind, node_id: NodeId, amount: int) -> None:
         self._world.trace.record(self._world.kernel.now, What.OPERATION, node_id, len(kind), amount)

@@ -54,4 +54,4 @@ class World:
         self.sometimes[what] = self.sometimes.get(what, 0) + 1
 
     def say(self, text: str) -> None:
-        self.trace.line(self.kernel.now, text)
+        self.trace.note(text)

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from quorker.core.raft.state import RaftState
-from quorker.sim.case import CHURN, JOBS, LONG, SHORT, Case, Fault, FaultKind, Profile, Target, expand
+from quorker.sim.case import Case, Fault, FaultKind, Target
 from quorker.sim.cluster import Cluster, Report, run_case
+from quorker.sim.expansion import CHURN, JOBS, LONG, SHORT, Profile, expand
 from quorker.sim.kernel import MS, Kernel
 from quorker.sim.network import Network
 from quorker.sim.story import NEMESIS, Event, Kind, Story, line_of

@@ -87,25 +87,25 @@ def _vote_response(message: VoteResponse) -> str:
     return "votes for you" if message.granted else "does not vote for you"
 
 
-_SAID: Final[dict[type, Callable[[Any], str]]] = {
-    AppendEntries: _append,
-    AppendResponse: _append_response,
-    Heartbeat: lambda message: f"commit {message.commit_index}{_round(message)}",
-    HeartbeatResponse: lambda message: f"alive{_round(message)}",
-    RequestVote: _request_vote,
-    VoteResponse: _vote_response,
-    InstallSnapshot: lambda message: f"to {message.snapshot.index} of term {message.snapshot.term}",
-    TimeoutNow: lambda _: "campaign at once",
-    ForwardTransfer: lambda message: f"leadership to n{message.target}",
-    ForwardProposal: lambda message: f"{len(message.entries)} entries",
-    ForwardRead: lambda message: f"read {message.context}",
-    ReadResponse: lambda message: f"read {message.context} at {message.index}",
+_SAID: Final[dict[str, Callable[[Any], str]]] = {
+    AppendEntries.__name__: _append,
+    AppendResponse.__name__: _append_response,
+    Heartbeat.__name__: lambda message: f"commit {message.commit_index}{_round(message)}",
+    HeartbeatResponse.__name__: lambda message: f"alive{_round(message)}",
+    RequestVote.__name__: _request_vote,
+    VoteResponse.__name__: _vote_response,
+    InstallSnapshot.__name__: lambda message: f"to {message.snapshot.index} of term {message.snapshot.term}",
+    TimeoutNow.__name__: lambda _: "campaign at once",
+    ForwardTransfer.__name__: lambda message: f"leadership to n{message.target}",
+    ForwardProposal.__name__: lambda message: f"{len(message.entries)} entries",
+    ForwardRead.__name__: lambda message: f"read {message.context}",
+    ReadResponse.__name__: lambda message: f"read {message.context} at {message.index}",
 }
 
 
 def message_words(message: Any) -> str:
     """What one member says to another."""
-    said = _SAID.get(type(message))
+    said = _SAID.get(type(message).__name__)
     if said is not None:
         return f"{type(message).__name__} of term {message.term}: {said(message)}"
     group = getattr(message, "group", None)
@@ -201,8 +201,12 @@ _ON_A_LINE: Final[Mapping[str, tuple[str, Callable[[tuple[Any, ...]], str]]]] = 
 }
 
 
+def no_words(_: tuple[Any, ...]) -> str:
+    """Of something that nobody has put into words yet."""
+    return ""
+
+
 def line_words(act: str, arguments: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
     """What one end of a client's line asks of the other: its words and its details."""
-    name, words = _ON_A_LINE.get(act, (act.removeprefix("on_").replace("_", " "), lambda _: ""))
-    said = words(arguments)
-    return (f"{name}: {said}" if said else name), {"message": name}
+    name, words = _ON_A_LINE.get(act, (act, no_words))
+    return f"{name}: {words(arguments)}", {"message": name}

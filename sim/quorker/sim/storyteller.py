@@ -6,7 +6,7 @@ They behave like the plain ones to the last draw; a run without a story uses the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from quorker.sim.kernel import Call, Kernel
 from quorker.sim.network import Network, NetworkKnobs
@@ -34,7 +34,7 @@ class Told(tuple[Any, ...]):
 
     number: int
 
-    def __new__(cls, number: int, item: Any) -> Told:
+    def __new__(cls, number: int, item: Any) -> Self:
         told = super().__new__(cls, item)
         told.number = number
         return told

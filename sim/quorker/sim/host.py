@@ -389,15 +389,12 @@ class Host(ABC):
 
     def _disk_went_back(self, effect: DiskWentBack) -> None:
         self.world.note("disk went back")
-        if self.world.trace.sink:
-            self.world.say(
-                f"n{self.id}: disk of n{effect.node} went back from {effect.remembered} to {effect.found}"
-            )
+        went = f"went back from {effect.remembered} to {effect.found}"
+        self.tell(Kind.NOTE, f"sees that the disk of n{effect.node} {went}")
 
     def _rejoin_changed(self, effect: RejoinChanged) -> None:
         self.world.note("has its say again" if effect.forgotten is Forgotten.NOTHING else "rejoins")
-        if self.world.trace.sink:
-            self.world.say(f"n{self.id} may have forgotten: {effect.forgotten.name.lower()}")
+        self.tell(Kind.NOTE, f"may have forgotten: {effect.forgotten.name.lower()}")
 
     def _fatal(self, effect: Fatal) -> None:
         raise Violation("fatal", f"n{self.id} {effect.invariant}: {effect.detail}")

@@ -15,7 +15,9 @@ from quorker.core.raft.messages import (
     AppendResponse,
     ConfState,
     Entry,
+    Forgotten,
     HardState,
+    HeartbeatResponse,
     Message,
     RequestVote,
     SnapshotMeta,
@@ -235,6 +237,52 @@ def test_a_restart_before_a_term_in_which_it_voted(trial: Trial) -> None:
     trial.disks[1].write(Persist(1, HardState(5, 2, 1)), None)
     trial.oracles.on_send(1, VOTE)
     rejects("durability", lambda: trial.oracles.on_started(1, Member(term=4), 1))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        VoteResponse(2, 1, 1, granted=True, pre_vote=True),
+        RequestVote(2, 1, 2, 1, 1, pre_vote=True),
+        AppendResponse(2, 1, 1, 1),
+        HeartbeatResponse(2, 1, 1),
+    ],
+    ids=lambda message: type(message).__name__,
+)
+def test_a_say_of_somebody_who_may_have_forgotten(trial: Trial, message: Message) -> None:
+    trial.oracles.on_send(2, message)
+    trial.disks[2].forget(Forgotten.ENTRIES)
+    rejects("no say", lambda: trial.oracles.on_send(2, message))
+
+
+def test_what_nobody_counts_may_be_said_by_everybody(trial: Trial) -> None:
+    trial.disks[2].forget(Forgotten.PROMISES)
+    for message in (
+        VoteResponse(2, 1, 1, granted=False),
+        AppendResponse(2, 1, 1, 1, rejoin=7),
+        HeartbeatResponse(2, 1, 1, rejoin=7),
+    ):
+        trial.oracles.on_send(2, message)
+
+
+def test_a_commit_that_counts_what_damage_took(trial: Trial) -> None:
+    """Nobody could know; without the damage it would have been lawful. The scan at the end accepts no excuse."""
+    trial.lead(1, 2)
+    for node_id in (1, 2):
+        trial.write(node_id, entry(2))
+    trial.disks[2].lose_from(2)
+    trial.commit(1, 2)
+    rejects("durability", trial.oracles.scan)
+
+
+def test_lost_promises_excuse_a_restart_before_a_vote(trial: Trial) -> None:
+    trial.disks[2].votes[5] = 1
+    trial.disks[2].hard_state = HardState(5, 1, 1)
+    trial.oracles.on_send(2, VoteResponse(2, 1, 5, granted=True))
+    trial.disks[2].hard_state = HardState(2, 0, 1)
+    rejects("durability", lambda: trial.oracles.on_started(2, trial.members[2], 1))
+    trial.disks[2].forget(Forgotten.PROMISES)
+    trial.oracles.on_started(2, trial.members[2], 1)
 
 
 def test_applying_what_is_not_committed(trial: Trial) -> None:

@@ -105,4 +105,7 @@ class Calm:
 
     def _converged(self, members: list[Node]) -> bool:
         commit_index = self._world.oracles.commit_index
-        return all(node.applied_index == commit_index for node in members)
+        return all(
+            node.applied_index == commit_index and node.raft is not None and node.raft.rejoining is None
+            for node in members
+        )

@@ -47,6 +47,12 @@ class FaultKind(StrEnum):
     CLIENT_PAUSE = "client-pause"
     LINE_RESET = "line-reset"  # the target's connections to clients break
     LINE_STALL = "line-stall"  # they deliver nothing, both ways, until the end
+    LOSE_SUFFIX = "lose-suffix"  # the target crashes, and its disk has lost the last `amount` synced entries
+    SPOIL_SNAPSHOT = "spoil-snapshot"  # it crashes; snapshot and log cannot be read, term and vote can
+    WIPE = "wipe"  # it crashes and comes back with an empty disk
+    ROLL_BACK = (
+        "roll-back"  # at the end it crashes, its disk is as at the beginning; told to nobody if `amount` is 1
+    )
 
 
 class Target(StrEnum):

@@ -18,7 +18,9 @@ from quorker.core.raft.messages import (
     AppendResponse,
     ConfState,
     Entry,
+    Forgotten,
     Heartbeat,
+    HeartbeatResponse,
     InstallSnapshot,
     Message,
     NodeId,
@@ -106,7 +108,8 @@ class Oracles:
 
     def on_started(self, node_id: NodeId, raft: MemberView, applied_index: int) -> None:
         seen = self.seen[node_id]
-        if seen.granted and raft.term < max(seen.granted):
+        knows_its_vote = self.disks[node_id].hard_state.forgotten is not Forgotten.PROMISES
+        if knows_its_vote and seen.granted and raft.term < max(seen.granted):
             raise Violation("durability", f"n{node_id} restarted in term {raft.term}, but had voted later")
         seen.term, seen.commit_index = raft.term, raft.commit_index
         seen.applied_index, seen.conf_state = applied_index, raft.conf_state
@@ -178,7 +181,7 @@ class Oracles:
             raise Violation(
                 "own-term commit", f"n{node_id} commits term {term} at {commit_index}, leading {raft.term}"
             )
-        if not self._durable(commit_index, term, raft.conf_state) and not self._durable(
+        if not self._was_durable(commit_index, term, raft.conf_state) and not self._was_durable(
             commit_index, term, seen.conf_state
         ):
             raise Violation(
@@ -209,6 +212,14 @@ class Oracles:
             for voters in majorities_of(conf_state)
         )
 
+    def _was_durable(self, index: int, term: int, conf_state: ConfState) -> bool:
+        """As above, but a disk that lost the entry to damage counts: nobody could know that when it was counted."""
+        disks = self.disks
+        return all(
+            2 * sum(disks[voter].held(index, term) for voter in voters if voter in disks) > len(voters)
+            for voters in majorities_of(conf_state)
+        )
+
     def _holders(self, index: int, term: int) -> list[NodeId]:
         return [node_id for node_id, disk in self.disks.items() if disk.holds(index, term)]
 
@@ -234,6 +245,8 @@ class Oracles:
 
     def on_send(self, node_id: NodeId, message: Message) -> None:
         """Whatever a message promises must be durable before it leaves."""
+        if self.disks[node_id].hard_state.forgotten and _has_a_say(message):
+            raise Violation("no say", f"n{node_id} may have forgotten something, and sends {message}")
         promise = PROMISES.get(type(message))
         if promise is None:
             return
@@ -320,6 +333,15 @@ def _differ(one: int | None, other: int | None) -> bool:
 
 
 # ---------------------------------------------------------------------- what messages promise
+
+
+def _has_a_say(message: Message) -> bool:
+    """Whether somebody may count it: a grant, a candidacy, or an answer without the name of a life that rejoins."""
+    if isinstance(message, VoteResponse):
+        return message.granted
+    if isinstance(message, (AppendResponse, HeartbeatResponse)):
+        return not message.rejoin
+    return isinstance(message, RequestVote)
 
 
 def _vote_promise(message: VoteResponse, disk: DurableLog) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from quorker.core.raft.config import DurableState
 from quorker.core.raft.effects import Persist
-from quorker.core.raft.messages import NOBODY, Entry, HardState, SnapshotMeta
+from quorker.core.raft.messages import NOBODY, Entry, Forgotten, HardState, SnapshotMeta
 from quorker.sim.kernel import Call, Kernel
 from quorker.sim.network import LATENCIES, latency_ns
 from quorker.sim.randomness import key, mix
@@ -34,7 +34,7 @@ class DiskKnobs:
 class DurableLog:
     """What a crash cannot take away: hard state, snapshot and log of one member."""
 
-    __slots__ = ("commit_synced", "entries", "first", "hard_state", "snapshot", "state", "votes")
+    __slots__ = ("commit_synced", "entries", "first", "hard_state", "lost", "snapshot", "state", "votes")
 
     def __init__(self, hard_state: HardState, snapshot: SnapshotMeta, state: Any) -> None:
         self.hard_state = hard_state
@@ -44,6 +44,7 @@ class DurableLog:
         self.first = snapshot.index + 1
         self.entries: list[Entry] = []
         self.votes: dict[int, int] = {}  # term -> for whom, ever
+        self.lost: dict[int, int] = {}  # index -> term of entries that damage took
 
     @property
     def last(self) -> int:
@@ -54,6 +55,10 @@ class DurableLog:
         if index <= self.snapshot.index:
             return True
         return index <= self.last and self.entries[index - self.first].term == term
+
+    def held(self, index: int, term: int) -> bool:
+        """Whether this entry was ever durable here and nothing but damage took it away."""
+        return self.holds(index, term) or self.lost.get(index) == term
 
     def write(self, record: Persist, state: Any) -> str:
         """Make one record durable. Returns what is wrong with it, "" when nothing is."""
@@ -80,10 +85,34 @@ class DurableLog:
         self.first = snapshot.index + 1
         self.snapshot, self.state = snapshot, state
 
+    def lose_from(self, index: int) -> None:
+        """Damage: entries from `index` on cannot be read any more."""
+        kept = max(index - self.first, 0)
+        self.lost |= {entry.index: entry.term for entry in self.entries[kept:]}
+        del self.entries[kept:]
+
+    def forget(self, forgotten: Forgotten) -> None:
+        """What a real disk notices at its start: this member may have forgotten so much."""
+        known = max(forgotten, self.hard_state.forgotten)
+        self.hard_state = replace(self.hard_state, forgotten=known)
+
+    def image(self) -> DurableLog:
+        """A copy, as a backup of the whole disk makes one."""
+        twin = DurableLog(self.hard_state, self.snapshot, self.state)
+        twin.commit_synced, twin.first, twin.entries = self.commit_synced, self.first, list(self.entries)
+        return twin
+
+    def put_back(self, image: DurableLog) -> None:
+        """Damage: the disk is as it was. What it had promised since is remembered by nobody but the oracles."""
+        self.lost |= dict.fromkeys(range(image.first, self.snapshot.index + 1), 0)
+        self.lose_from(self.first)
+        self.hard_state, self.snapshot, self.state = image.hard_state, image.snapshot, image.state
+        self.commit_synced, self.first, self.entries = image.commit_synced, image.first, list(image.entries)
+
     def lose_unsynced_commit(self) -> None:
         """A commit index that was written without an fsync may be gone after a crash."""
         state = self.hard_state
-        self.hard_state = HardState(state.term, state.voted_for, self.commit_synced)
+        self.hard_state = replace(state, commit_index=self.commit_synced)
 
     def recovered(self) -> DurableState:
         return DurableState(self.hard_state, self.snapshot, tuple(self.entries))

@@ -6,7 +6,7 @@ of faults are not added to the tuples here but drawn beside them, in a stream of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from quorker.sim.case import (
@@ -41,13 +41,16 @@ class Profile:
     ops_max: int
     churn_ppm: int  # share of runs that change the membership
     jobs: bool = False
+    damage_max: int = 0  # so many times a disk loses what was synced
 
 
 SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
 CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
 LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
 JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True)
-PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS)}
+DAMAGE: Final = Profile("damage", (3, 3, 3, 5), (400, 1_200), 12, 40, 0, damage_max=8)
+DAMAGED_JOBS: Final = Profile("damaged-jobs", (3, 3, 5), (1_500, 4_000), 12, 60, 0, jobs=True, damage_max=6)
+PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, DAMAGE, DAMAGED_JOBS)}
 
 _BRIEF: Final = 1 * MS
 OF_CLIENTS: Final = (
@@ -121,7 +124,8 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         thorough=draw.chance(100_000),
         jobs=jobs,
     )
-    return worsen_network(case, profile.faults_max)
+    case = worsen_network(case, profile.faults_max)
+    return _damaged(case, profile) if profile.damage_max else case
 
 
 def _raft(draw: Stream, slower: int) -> RaftKnobs:
@@ -189,6 +193,27 @@ def _clocks(draw: Stream, nodes: int) -> tuple[ClockKnobs, ...]:
     return tuple(
         ClockKnobs(draw.between(-spread, spread), draw.between(-100_000, 100_000)) for _ in range(nodes)
     )
+
+
+DAMAGES: Final = (FaultKind.LOSE_SUFFIX, FaultKind.SPOIL_SNAPSHOT, FaultKind.WIPE, FaultKind.ROLL_BACK)
+
+
+def _damaged(case: Case, profile: Profile) -> Case:
+    """The same, with disks that lose what was synced. Then nobody may stay away in the end: all have to help."""
+    draw = Stream(case.seed, "damage")
+    faults = [
+        Fault(
+            at_ns=draw.between(0, case.chaos_ns // MS) * MS,
+            kind=(kind := draw.choice(DAMAGES)),
+            for_ns=draw.log_uniform(_BRIEF, case.chaos_ns // 2),
+            target=draw.choice((Target.LEADER, Target.FOLLOWER, Target.ANY)),
+            node=draw.between(1, case.voters),
+            amount=draw.log_uniform(1, 40) if kind is FaultKind.LOSE_SUFFIX else 0,
+        )
+        for _ in range(draw.log_uniform(1, profile.damage_max))
+    ]
+    plan = sorted((*case.plan, *faults), key=lambda fault: fault.at_ns)
+    return replace(case, plan=tuple(plan), dead_in_calm=0)
 
 
 # What the amount of a fault may be, by kind; the others have none.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Fault, FaultKind, Target
+from quorker.sim.disk_damage import DiskDamage
 from quorker.sim.faults_network import NetworkFaults, Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.kernel import Call
@@ -28,7 +29,8 @@ class Nemesis:
         self._nodes = nodes
         self._calm = False
         network = NetworkFaults(world, nodes, lambda: self._calm)
-        self._strikes = {**network.strikes(), **self._ways(), **(others or {})}
+        damage = DiskDamage(world, nodes).ways()
+        self._strikes = {**network.strikes(), **self._ways(), **damage, **(others or {})}
 
     def start(self) -> None:
         for fault in self._world.case.plan:

@@ -184,6 +184,9 @@ class JobsCalm:
         behind = [node.id for node in members if node.applied_index != self._world.oracles.commit_index]
         if behind or any(node.replica.loading for node in members):
             return f"members {behind} are behind"
+        silent = [node.id for node in members if node.raft is not None and node.raft.rejoining is not None]
+        if silent:
+            return f"members {silent} still rejoin"
         for node in members:
             self._cluster.jobs.on_state(node.id, node.replica.store.applied_index, node.replica.store)
         return ""

@@ -95,11 +95,15 @@ class ReplicaNode(Host):
 
     def boot(self) -> Raft:
         durable = self.disk.durable
-        store = JobStore.restore([durable.state], self.limits()) if durable.state else JobStore(self.limits())
+        store = self._store_of(durable.state)
         self.jobs.on_restored(self.id, durable.snapshot.index, store)
         wall_ms = self.clock.wall_ms(self.world.kernel.now)
         self.replica = Replica.start(self._config(), durable.recovered(), store, self.now_ms, wall_ms)
         return self.replica.raft
+
+    def _store_of(self, content: bytes) -> JobStore:
+        """The first snapshot, to which nothing was applied, is empty."""
+        return JobStore.restore([content], self.limits()) if content else JobStore(self.limits())
 
     def limits(self) -> Limits:
         return Limits(
@@ -335,7 +339,7 @@ class ReplicaNode(Host):
         if self.paused:
             self.inbox.append(lambda: self._loaded(call))
             return
-        store = JobStore.restore([self.loadable.pop(meta)], self.limits())
+        store = self._store_of(self.loadable.pop(meta))
         self.jobs.on_restored(self.id, meta.index, store)
         if self.replica.loading == meta:
             self.world.oracles.on_install(self.id, meta)

@@ -1,0 +1,193 @@
+"""Disks that lose what was synced: runs stay clean, what is gone is noticed, and planted bugs of the rejoin are found."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from quorker.core.raft import core, rejoin
+from quorker.core.raft.messages import (
+    ConfState,
+    Entry,
+    Forgotten,
+    HardState,
+    Message,
+    RequestVote,
+    SnapshotMeta,
+)
+from quorker.core.raft.state import RaftState
+from quorker.sim import fuzz
+from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
+from quorker.sim.cluster import Cluster, run_case
+from quorker.sim.disk import DurableLog
+from quorker.sim.disk_damage import UNNOTICED
+from quorker.sim.expansion import DAMAGE, DAMAGED_JOBS, DAMAGES, SHORT, Profile, expand
+from quorker.sim.kernel import MS
+from quorker.sim.trace import Trace
+
+BASE = SnapshotMeta(1, 1, ConfState((1, 2, 3)))
+
+
+# The model
+
+
+def filled() -> DurableLog:
+    durable = DurableLog(HardState(3, 2, 5), BASE, 0)
+    durable.entries = [Entry(3, index) for index in range(2, 8)]
+    return durable
+
+
+def test_a_lost_suffix_is_not_held_but_was() -> None:
+    durable = filled()
+    durable.lose_from(5)
+    assert (durable.last, durable.holds(5, 3), durable.held(5, 3), durable.held(5, 2)) == (
+        4,
+        False,
+        True,
+        False,
+    )
+
+
+def test_an_image_is_put_back_as_it_was() -> None:
+    durable = filled()
+    image = durable.image()
+    durable.entries += [Entry(4, 8)]
+    durable.hard_state = HardState(4, 1, 8)
+    durable.put_back(image)
+    assert (durable.last, durable.hard_state) == (7, HardState(3, 2, 5))
+    assert durable.held(8, 4)
+
+
+def test_what_may_be_forgotten_grows_only() -> None:
+    durable = filled()
+    durable.forget(Forgotten.PROMISES)
+    durable.forget(Forgotten.ENTRIES)
+    assert durable.hard_state.forgotten is Forgotten.PROMISES
+
+
+def test_never_do_half_of_the_members_forget_at_once() -> None:
+    plan = tuple(
+        Fault(at_ms * MS, FaultKind.WIPE, 5 * MS, Target.ANY, 1 + at_ms % 3) for at_ms in range(100, 110)
+    )
+    cluster = Cluster(Case(1, plan=plan, chaos_ns=115 * MS), Trace(None))
+    cluster.run()
+    assert cluster.world.sometimes["fault wipe"] == len(plan)
+    assert cluster.world.sometimes["damage wipe"] < len(plan)
+
+
+# Runs
+
+
+@pytest.mark.parametrize(("profile", "seeds"), [(DAMAGE, 120), (DAMAGED_JOBS, 8)], ids=["raft", "jobs"])
+def test_no_damage_breaks_a_promise(profile: Profile, seeds: int) -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(seeds):
+        report = run_case(expand(seed, profile))
+        assert report.violation is None, fuzz.replay_command(seed, profile.name)
+        seen.update(report.sometimes.keys())
+    assert {f"damage {kind}" for kind in DAMAGES} | {"has its say again", "disk went back"} <= set(seen)
+
+
+def test_an_unnoticed_roll_back_is_noticed_by_the_leader_and_the_member() -> None:
+    """Nobody says that the disk was put back; the leader remembers more than the disk holds."""
+    ops = tuple(Op(at_ms * MS, OpKind.PROPOSE, 0) for at_ms in range(200, 800, 5))
+    fault = Fault(400 * MS, FaultKind.ROLL_BACK, 200 * MS, Target.FOLLOWER, 2, UNNOTICED)
+    case = Case(7, plan=(fault,), ops=ops, raft=RaftKnobs(election_ms=200, heartbeat_ms=10))
+    said: list[str] = []
+    report = run_case(case, said.append)
+    assert report.violation is None
+    assert {"damage roll-back", "rejoins", "has its say again"} <= set(report.sometimes)
+    named = [line for line in said if "went back from" in line]
+    assert len(named) == 2, "its own words, and the leader's"
+
+
+# Planted bugs
+
+
+def damaged(seed: int) -> Case:
+    """Leaders crash and are damaged again and again, so that what a voter forgot matters at once."""
+    case = expand(seed, replace(DAMAGE, sizes=(3,)))
+    kinds = (FaultKind.LOSE_SUFFIX, FaultKind.CRASH, FaultKind.WIPE, FaultKind.ISOLATE)
+    plan = tuple(
+        Fault(
+            at_ns,
+            kinds[place % 4],
+            30 * MS,
+            Target.LEADER if place % 2 else Target.FOLLOWER,
+            1 + place % 3,
+            40,
+        )
+        for place, at_ns in enumerate(range(80 * MS, case.chaos_ns, 45 * MS))
+    )
+    return replace(case, plan=plan, traps=(), raft=replace(case.raft, election_ms=24, heartbeat_ms=5))
+
+
+def votes_while_it_rejoins(patch: pytest.MonkeyPatch) -> None:
+    judge: Callable[[RaftState, Any], None] = core.HANDLERS[RequestVote]
+
+    def on_request_vote(raft: RaftState, message: RequestVote) -> None:
+        waits, raft.rejoining = raft.rejoining, None
+        judge(raft, message)
+        raft.rejoining = waits
+
+    patch.setitem(core.HANDLERS, RequestVote, on_request_vote)
+
+
+def votes_while_it_rejoins_unwatched(patch: pytest.MonkeyPatch) -> None:
+    votes_while_it_rejoins(patch)
+
+    def watch_nothing(_: Message) -> bool:
+        return False
+
+    patch.setattr("quorker.sim.checks._has_a_say", watch_nothing)
+
+
+def has_its_say_at_once(patch: pytest.MonkeyPatch) -> None:
+    def is_complete(*_: object) -> bool:
+        return True
+
+    patch.setattr(rejoin, "_is_complete", is_complete)
+
+
+def marks_no_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(RaftState, "rejoin_name", 0)
+
+
+@pytest.mark.parametrize(
+    ("plant", "oracles", "budget"),
+    [
+        (votes_while_it_rejoins, ("no say",), 10),
+        (votes_while_it_rejoins_unwatched, ("one vote", "leader completeness", "election safety"), 200),
+        (has_its_say_at_once, ("one vote", "leader completeness", "election safety", "durability"), 200),
+        (marks_no_answer, ("no say",), 10),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_planted_bug_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    oracles: tuple[str, ...],
+    budget: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch)
+    for seed in range(budget):
+        violation = run_case(damaged(seed)).violation
+        if violation is not None:
+            assert violation.oracle in oracles, violation
+            return
+    pytest.fail(f"not found within {budget} seeds")
+
+
+def test_runs_made_for_planted_bugs_are_clean_without_them() -> None:
+    for seed in range(25):
+        assert run_case(damaged(seed)).violation is None, seed
+
+
+def test_runs_without_damage_are_what_they_were() -> None:
+    """The profiles that know no damage draw none."""
+    kinds = {fault.kind for seed in range(50) for fault in expand(seed, SHORT).plan}
+    assert not kinds & {*DAMAGES}

@@ -14,6 +14,7 @@ import trio
 from cyclopts import App as Program
 from cyclopts import CycloptsError
 
+from quorker.app.cli import sim
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
 from quorker.app.cli.node_command import node_program
@@ -32,6 +33,7 @@ program = Program(
 for part in (node_program, status_program, job_program):
     program.command(part)
 program.command(demo)
+sim.register(program)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -1,0 +1,22 @@
+"""The verbs of `quorker sim` put together. A new one is a file beside this one, its import and its name in `VERBS`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cyclopts import App as Program
+
+from quorker.app.cli.sim import HELP
+from quorker.app.cli.sim.ls import ls
+from quorker.app.cli.sim.replay import replay
+from quorker.app.cli.sim.run import run
+
+VERBS: Final = (
+    run,
+    replay,
+    ls,
+)
+
+sim_program = Program(name="sim", help=HELP, result_action="return_value")
+for verb in VERBS:
+    sim_program.command(verb)

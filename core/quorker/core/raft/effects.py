@@ -11,10 +11,10 @@ A driver drains them in order and obeys four rules, and nothing else is asked of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
+from quorker.core.frozen import record
 from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, Message, NodeId, SnapshotMeta
 
 
@@ -40,13 +40,13 @@ class DropReason(Enum):
     LEADER_CHANGED = "the leader changed"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Send:
     to: NodeId
     message: Message
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Persist:
     """Make durable, in this order: truncation, snapshot, entries, hard state. Then release `then`.
 
@@ -64,21 +64,21 @@ class Persist:
     then: tuple[Send, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Apply:
     """These entries are committed and durable on this node: give them to the state machine, in order."""
 
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InstallState:
     """Replace the state machine by this snapshot, which is durable on this node."""
 
     snapshot: SnapshotMeta
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadReady:
     """The read may be served once `index` is applied."""
 
@@ -86,13 +86,13 @@ class ReadReady:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadFailed:
     context: int
     reason: DropReason
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """The proposal with this context stands at `index` in `term`. It may still be truncated."""
 
@@ -101,7 +101,7 @@ class Accepted:
     term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dropped:
     """The proposal with this context was not appended, and will not be."""
 
@@ -110,7 +110,7 @@ class Dropped:
     leader: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Truncated:
     """The entries first..last (inclusive) were cut off here. What becomes of their proposals is unknown.
 
@@ -121,25 +121,25 @@ class Truncated:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoleChanged:
     role: Role
     term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeaderChanged:
     leader: NodeId
     term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConfigChanged:
     conf_state: ConfState
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DiskWentBack:
     """`node`, maybe ourselves, once held a log up to `remembered`, and now one that ends at `found`. For people."""
 
@@ -148,14 +148,14 @@ class DiskWentBack:
     found: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejoinChanged:
     """This member has no say because of what it may have forgotten; NOTHING: it has its say again, durably."""
 
     forgotten: Forgotten
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Fatal:
     """An invariant of our own is broken. The driver stops this node and keeps the evidence."""
 

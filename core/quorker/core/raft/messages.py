@@ -7,9 +7,10 @@ bound to a term (a forwarded proposal, a forwarded read). Node ids are positive 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeAlias
+
+from quorker.core.frozen import record
 
 NodeId: TypeAlias = int
 NOBODY: Final[NodeId] = 0
@@ -23,7 +24,7 @@ class EntryKind(IntEnum):
     CONFIG_V2 = 2  # a list of changes, joint where needed (etcd's ConfChangeV2)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Entry:
     """One log record. `data` is opaque to Raft, except for configuration entries."""
 
@@ -41,7 +42,7 @@ class Forgotten(IntEnum):
     PROMISES = 2  # term and vote as well
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HardState:
     """What must be durable before a promise that rests on it leaves the node."""
 
@@ -51,7 +52,7 @@ class HardState:
     forgotten: Forgotten = Forgotten.NOTHING
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConfState:
     """A cluster configuration. Joint while `voters_outgoing` is not empty. All tuples are sorted."""
 
@@ -62,7 +63,7 @@ class ConfState:
     auto_leave: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SnapshotMeta:
     """Names a snapshot. Its bytes are moved and kept by the driver; Raft sees only this."""
 
@@ -71,7 +72,7 @@ class SnapshotMeta:
     conf_state: ConfState = ConfState()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppendEntries:
     sender: NodeId
     to: NodeId
@@ -83,7 +84,7 @@ class AppendEntries:
     session: int = 0  # replication session: echoed, so that an ack from an earlier membership never counts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AppendResponse:
     """`index` is the last matching index, or the rejected `previous_index` when `rejected`."""
 
@@ -99,7 +100,7 @@ class AppendResponse:
     rejoin: int = 0  # names the life of a sender that rejoins: then this is not to be counted
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Heartbeat:
     sender: NodeId
     to: NodeId
@@ -109,7 +110,7 @@ class Heartbeat:
     session: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HeartbeatResponse:
     sender: NodeId
     to: NodeId
@@ -119,7 +120,7 @@ class HeartbeatResponse:
     rejoin: int = 0  # as in AppendResponse
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestVote:
     """Asks for a vote, or only whether a vote would be given (`pre_vote`: nothing changes, §9.6)."""
 
@@ -132,7 +133,7 @@ class RequestVote:
     transfer: bool = False  # the current leader asked for this campaign: leases do not stand against it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class VoteResponse:
     """A rejection for the candidate's log says what is committed: the candidate may hold that without knowing."""
 
@@ -145,7 +146,7 @@ class VoteResponse:
     commit_term: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InstallSnapshot:
     """The driver delivers it to Raft at the receiver only when the snapshot's bytes have arrived and verified."""
 
@@ -156,7 +157,7 @@ class InstallSnapshot:
     session: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimeoutNow:
     """The leader asks a caught-up follower to campaign at once (§3.10 of the dissertation)."""
 
@@ -165,7 +166,7 @@ class TimeoutNow:
     term: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForwardTransfer:
     """A follower passes a wish for leadership transfer to `target` on to the leader."""
 
@@ -175,7 +176,7 @@ class ForwardTransfer:
     target: NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForwardProposal:
     """A follower passes proposals on to the leader (index and term of the entries are not yet set)."""
 
@@ -185,7 +186,7 @@ class ForwardProposal:
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForwardRead:
     """A follower asks the leader for a read index; `context` is the asking node's own counter."""
 
@@ -195,7 +196,7 @@ class ForwardRead:
     context: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadResponse:
     """The leader's answer to `ForwardRead`."""
 
@@ -206,7 +207,7 @@ class ReadResponse:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejoinRequest:
     """A member that may have forgotten something asks the others for their terms, and the leader for an index.
 
@@ -220,7 +221,7 @@ class RejoinRequest:
     last_index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RejoinResponse:
     """The term of whoever was asked. `index` is not 0: as a leader that a majority of others has confirmed since."""
 

@@ -1,0 +1,19 @@
+"""Frozen records for where they are made by the thousand: messages, effects, entries.
+
+A frozen dataclass pays a call per field whenever one is made, six times what an open one costs, and it was a tenth of
+a leader's work. Here the type checkers keep a record from being changed, and run time has no part in it. Equal, hashable
+and slotted like `@dataclass(frozen=True, slots=True)`, which is the choice wherever speed does not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar, dataclass_transform
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def record(cls: type[T]) -> type[T]:
+    """Make a class of annotated fields a record that nobody may change."""
+    return dataclass(slots=True, unsafe_hash=True)(cls)

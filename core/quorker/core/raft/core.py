@@ -50,8 +50,9 @@ from quorker.core.raft.roles import Follower, Leader
 from quorker.core.raft.state import RaftState
 
 TERM_JUMP_MAX: Final = 1 << 20  # a message further in the future is from someone confused
-TERMLESS: Final = (ForwardProposal, ForwardRead, RejoinRequest, RejoinResponse)
-RESPONSES: Final = (AppendResponse, HeartbeatResponse, VoteResponse, ReadResponse)
+TERMLESS: Final = frozenset({ForwardProposal, ForwardRead, RejoinRequest, RejoinResponse})
+RESPONSES: Final = frozenset({AppendResponse, HeartbeatResponse, VoteResponse, ReadResponse})
+FROM_LEADER: Final = frozenset(election.FROM_LEADER)
 
 
 class Raft(RaftState):
@@ -74,18 +75,22 @@ class Raft(RaftState):
         """A peer sent `message`. Anything is allowed; what makes no sense is ignored."""
         if self.is_silent or not self._is_addressed(message):
             return
-        term, kind = message.term, type(message)
-        if kind not in TERMLESS:
-            if kind in RESPONSES and message.sender not in self.progress:
-                return
-            if term > self.term:
-                if not election.admit_higher_term(self, message):
-                    return
-            elif term < self.term:
-                election.on_lower_term(self, message)
-                return
-        if kind not in election.FROM_LEADER or election.heed_leader(self, message.sender):
+        kind = type(message)
+        if kind in RESPONSES and message.sender not in self.progress:
+            return
+        if message.term != self.term and not self._admit_term(message):
+            return
+        if kind not in FROM_LEADER or election.heed_leader(self, message.sender):
             HANDLERS[kind](self, message)
+
+    def _admit_term(self, message: Message) -> bool:
+        """Whether a message of another term than ours is to be handled."""
+        if type(message) in TERMLESS:
+            return True
+        if message.term > self.term:
+            return election.admit_higher_term(self, message)
+        election.on_lower_term(self, message)
+        return False
 
     def _is_addressed(self, message: Message) -> bool:
         is_for_us = message.to == self.node_id and message.sender not in (self.node_id, NOBODY)
@@ -97,7 +102,7 @@ class Raft(RaftState):
 
     def tick(self, now: int) -> None:
         """It is `now`: fire the timers that are due. Any number of units may have passed since the last call."""
-        self.now = max(self.now, now)
+        self.observe_time(now)
         if not self.is_silent:
             election.tick(self)
 
@@ -168,6 +173,7 @@ class Raft(RaftState):
             election.abdicate(self)
             roles.become_follower(self, self.term, NOBODY)
             self.disk_failure = f"write {seq}: {why}"
+            self.is_silent = True
 
     def disk_latency(self, oldest_unacknowledged: int) -> None:
         """The oldest write in flight is this old, in units of `now`. A leader with a stalled disk hands over."""
@@ -225,9 +231,10 @@ class Raft(RaftState):
         """The effects of all inputs since the last call, in the order in which to perform them."""
         if not self.is_silent:
             self._flush()
-        effects = tuple(self.effects)
-        self.effects.clear()
-        return effects
+        if not self.effects:
+            return ()
+        effects, self.effects = self.effects, []
+        return tuple(effects)
 
     def _flush(self) -> None:
         """Join what the inputs have left to do: sends first, so that the others work while our disk does."""
@@ -236,7 +243,8 @@ class Raft(RaftState):
         if self.rejoining is not None:
             rejoin.finish_if_due(self, self.rejoining)
         persistence.flush(self)
-        replication.flush_applies(self)
+        if self.commit_index > self.applying_index:
+            replication.flush_applies(self)
 
     def set_randomized_election_timeout(self, timeout: int) -> None:
         """Fix the election timeout until the next change of role. For tests."""

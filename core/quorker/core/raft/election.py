@@ -86,7 +86,8 @@ def next_deadline(raft: RaftState) -> int | None:
         return None
     heartbeat = leader.heartbeat_base + config.heartbeat_interval
     if config.check_quorum or leader.transfer_to != NOBODY:
-        return min(heartbeat, raft.timer_base + config.election_timeout)
+        quorum_check = raft.timer_base + config.election_timeout
+        return min(quorum_check, heartbeat)
     return heartbeat
 
 
@@ -108,9 +109,9 @@ def campaign(raft: RaftState, kind: Campaign) -> None:
 
 def _is_promotable(raft: RaftState) -> bool:
     own = raft.progress.get(raft.node_id)
-    is_member = own is not None and not own.is_learner
-    is_fit = raft.installing is None and not raft.disk_stalled and raft.rejoining is None
-    return is_member and is_fit
+    if own is None or own.is_learner:
+        return False
+    return raft.installing is None and not raft.disk_stalled and raft.rejoining is None
 
 
 def _ask_for_votes(raft: RaftState, kind: Campaign) -> None:

@@ -38,7 +38,7 @@ class MemberView:
 
 def view(raft: RaftState) -> MemberView:
     """The member now."""
-    matches = ((peer, known.session, known.match_index) for peer, known in sorted(raft.progress.items()))
+    progress = sorted(raft.progress.items()) if raft.role is Role.LEADER else ()
     return MemberView(
         raft.node_id,
         raft.role,
@@ -50,7 +50,7 @@ def view(raft: RaftState) -> MemberView:
         raft.first_index,
         raft.last_index,
         raft.log.last_term,
-        tuple(matches) if raft.role is Role.LEADER else (),
+        tuple([(peer, known.session, known.match_index) for peer, known in progress]),
     )
 
 
@@ -105,9 +105,9 @@ def _lane(raft: RaftState) -> Iterator[str]:
 
 def _configuration(raft: RaftState) -> Iterator[str]:
     config = raft.configuration
-    both = set(config.voters.ids()) & set(config.learners)
+    both = [learner for learner in config.learners if learner in config.voters]
     if both:
-        yield f"{sorted(both)} are voters and learners"
+        yield f"{both} are voters and learners"
     if sorted(raft.progress) != list(config.members()):
         yield f"progress of {sorted(raft.progress)}, members {config.members()}"
     if not config.is_joint and (config.learners_next or config.auto_leave):

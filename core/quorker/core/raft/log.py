@@ -54,8 +54,11 @@ class RaftLog:
 
     def entries(self, low: int, high: int, max_bytes: int | None = None) -> tuple[Entry, ...]:
         """The entries of `[low, high)` that are in memory; with `max_bytes`, as many as fit, at least one."""
-        start = max(low - self.first_index, 0)
-        stop = max(high - self.first_index, start)
+        first = self.first_index
+        start = low - first if low > first else 0
+        stop = high - first
+        if stop <= start:
+            return ()
         if max_bytes is not None:  # more than this cannot fit: a long log is not copied to send its beginning
             stop = min(stop, start + max(max_bytes // ENTRY_OVERHEAD_BYTES, 1))
         found = self._entries[start:stop]

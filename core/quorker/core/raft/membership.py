@@ -50,12 +50,12 @@ def must_wait(raft: RaftState, leader: Leader, change: ConfigChange) -> bool:
 def on_applied(raft: RaftState, index: int) -> None:
     """The state machine has applied everything up to `index`: configuration changes take effect."""
     apply_changes(raft, index)
-    entries = raft.log.entries(raft.applied_index + 1, index + 1)
-    raft.applied_index = index
+    before, raft.applied_index = raft.applied_index, index
     raft.applying_index = max(raft.applying_index, index)
     leader = raft.acting_as
     if isinstance(leader, Leader):
-        leader.uncommitted_bytes = max(0, leader.uncommitted_bytes - payload_bytes(entries))
+        done = payload_bytes(raft.log.entries(before + 1, index + 1))
+        leader.uncommitted_bytes = max(0, leader.uncommitted_bytes - done)
         leave_joint_if_due(raft, leader)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from quorker.core.raft.effects import Persist, Send, Truncated
-from quorker.core.raft.messages import AppendResponse, HardState, SnapshotMeta
+from quorker.core.raft.messages import AppendResponse, HardState, NodeId, SnapshotMeta
 
 if TYPE_CHECKING:
     from quorker.core.raft.log import RaftLog
@@ -81,6 +81,16 @@ class PersistenceLane:
             self.cut(kept_to + 1)
         self._snapshot = snapshot
         self.next_unwritten = snapshot.index + 1
+
+    def is_clean(self, log: RaftLog, term: int, voted_for: NodeId) -> bool:
+        """Whether the disk has, or is about to get, all that must be there, and nothing waits for it."""
+        return (
+            self.next_unwritten > log.last_index
+            and term == self._written.term
+            and voted_for == self._written.voted_for
+            and not self._written.forgotten
+            and not (self.held or self._cut_from or self._snapshot)
+        )
 
     def next_write(self, log: RaftLog, now: HardState, persist_commit: bool) -> Persist | None:
         """The write that brings the disk up to date, if it is not, or that held messages must wait for."""
@@ -152,6 +162,10 @@ def truncate(raft: RaftState, index: int) -> bool:
 def flush(raft: RaftState) -> None:
     """Turn what is not on disk yet into one Persist; let go at once what then has nothing to wait for."""
     lane = raft.lane
+    if not (raft.config.persist_commit or raft.rejoining) and lane.is_clean(
+        raft.log, raft.term, raft.voted_for
+    ):
+        return  # most inputs change nothing that must be durable
     persist = lane.next_write(raft.log, raft.hard_state, raft.config.persist_commit)
     if persist is not None:
         raft.effects.append(persist)

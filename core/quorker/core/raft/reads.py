@@ -58,10 +58,8 @@ def release_queued(raft: RaftState, leader: Leader) -> None:
 
 
 def start_round(raft: RaftState, leader: Leader) -> int:
-    """The round for all reads that came since the last drain, 0 if none did. We confirm it ourselves at once."""
+    """The round for all reads that came since the last drain. We confirm it ourselves at once."""
     rounds = leader.reads
-    if not rounds.is_due:
-        return 0
     rounds.is_due = False
     rounds.acked[raft.node_id] = rounds.newest
     return rounds.newest

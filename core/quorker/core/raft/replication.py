@@ -76,8 +76,10 @@ def request_rest(raft: RaftState, leader: Leader, peer: NodeId) -> None:
 
 def flush(raft: RaftState, leader: Leader) -> None:
     """Send what has come due since the last drain: one round of heartbeats for all reads, appends joined."""
-    if read_round := reads.start_round(raft, leader):
-        send_heartbeats(raft, read_round)
+    if leader.reads.is_due:
+        send_heartbeats(raft, reads.start_round(raft, leader))
+    if not leader.appends_due:
+        return
     due, leader.appends_due = leader.appends_due, {}
     for peer in sorted(due):
         if send_append(raft, peer, due[peer]):

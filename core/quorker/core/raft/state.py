@@ -36,7 +36,7 @@ class RaftState:
     `applying_index`: the last index offered to the state machine. `config_index`: the last entry whose
     configuration change has taken effect. `installing`: a snapshot on its way into the state machine.
     `silent_until`: before that no vote is given. `timer_base`: when the election timer, or a leader's quorum check,
-    last started. `disk_failure` and `broken` say why this member takes no more part; empty while it does.
+    last started. `is_silent`: this member takes no more part, as `disk_failure` or `broken` says.
     `rejoining`: why this member has no say, and what it still waits for; None while it has one.
     """
 
@@ -56,6 +56,7 @@ class RaftState:
         "disk_stalled",
         "effects",
         "installing",
+        "is_silent",
         "lane",
         "leader_contact",
         "log",
@@ -100,6 +101,7 @@ class RaftState:
         self.sessions = 0
         self.reads_forwarded = (config.incarnation % INCARNATIONS) * READS_PER_LIFE
         self.broken = self.disk_failure = ""
+        self.is_silent = False
         self.rejoining: Rejoining | None = None
         if hard_state.forgotten:
             self.rejoining = Rejoining(hard_state.forgotten, name_of_life(config))
@@ -165,11 +167,6 @@ class RaftState:
         """When this member last heard from a leader, in units of `now`: its start if never, now if it leads."""
         return self.now if self.leader == self.node_id else self.leader_contact
 
-    @property
-    def is_silent(self) -> bool:
-        """Whether this member takes no more part: its disk failed, or an invariant of its own is broken."""
-        return bool(self.disk_failure or self.broken)
-
     # Shared actions
 
     def send(self, message: Message) -> None:
@@ -184,6 +181,7 @@ class RaftState:
         """An invariant of our own is broken: say so once, and take no more part."""
         if not self.broken:
             self.broken = invariant
+            self.is_silent = True
             self.effects.append(Fatal(invariant, detail))
 
     def new_session(self) -> int:

@@ -70,7 +70,9 @@ class Calm:
             named = {*conf_state.voters, *conf_state.learners, *conf_state.voters_outgoing}
             members = [node for node in self._nodes.values() if node.id in named]
             self.done = self._all_read(members) and self._all_committed(members) and self._converged(members)
-        if not self.done:
+        if self.done:
+            self._world.kernel.stop()
+        else:
             self._world.kernel.after(self._interval_ns, self._look)
 
     def _all_read(self, members: list[Node]) -> bool:

@@ -71,6 +71,7 @@ class Host(ABC):
         self._timer_ms = NO_TIMER
         self._timers = 0  # set so far: only the last of them counts
         self._armed = world.traps.armed
+        self._thorough = world.case.thorough
         self._perform: dict[type, Callable[[Any], None]] = {
             Send: self._send,
             Persist: self._persist,
@@ -274,8 +275,8 @@ class Host(ABC):
             return
         self._timer_ms = deadline
         self._timers += 1
-        now = self.world.kernel.now
-        self.world.kernel.after(max(self.clock.true_ns(deadline) - now, 0), self._timer, self._timers)
+        kernel = self.world.kernel
+        kernel.after(max(self.clock.true_ns(deadline) - kernel.now, 0), self._timer, self._timers)
 
     # ------------------------------------------------------------------ effects
 
@@ -288,7 +289,7 @@ class Host(ABC):
         again = True
         while again:
             after_step(self.id, raft, raft.role is Role.LEADER)
-            if self.world.case.thorough:
+            if self._thorough:
                 self._look_inside(raft)
             effects = self.drain()
             if story is not None:
@@ -336,7 +337,10 @@ class Host(ABC):
 
     def _send(self, effect: Send) -> None:
         self.world.oracles.on_send(self.id, effect.message)
-        self._release(effect)
+        if self._armed:
+            self._release(effect)
+        else:
+            self._transmit(effect)
 
     def _release(self, effect: Send) -> None:
         """Send what has been judged, unless the node dies at it."""

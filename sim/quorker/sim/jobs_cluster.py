@@ -164,6 +164,7 @@ class JobsCalm:
             self.done = not self._why
         if self.done and leader is not None:
             self._cluster.jobs.scan(leader.replica.store)
+            self._world.kernel.stop()
         else:
             self._world.kernel.after(LOOK_MS * MS, self._look)
 

@@ -7,10 +7,10 @@ slotted `Call`; simpy processes are for what is rare and reads better as a story
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from heapq import heappop, heappush
+from typing import Any, Final
 
 import simpy
-from simpy.events import Event, EventPriority
 
 US: Final = 1_000
 MS: Final = 1_000_000
@@ -33,9 +33,11 @@ class Kernel(simpy.Environment):
     """True time and what is still to happen. Two events of one instant run in the order of `rank`, then of arrival."""
 
     _now: int  # simpy allows floats; only integers are ever scheduled here
+    _queue: list[Any]  # of (when, rank, serial number, event), as simpy keeps it
 
     def __init__(self) -> None:
         super().__init__(0)
+        self._stopped = False
 
     @property
     def now(self) -> int:
@@ -44,4 +46,22 @@ class Kernel(simpy.Environment):
     def after(
         self, delay_ns: int, function: Callable[[Call], None], payload: object = None, rank: int = 1
     ) -> None:
-        self.schedule(cast("Event", Call(function, payload)), cast("EventPriority", rank), delay_ns)
+        heappush(self._queue, (self._now + delay_ns, rank, next(self._eid), Call(function, payload)))
+
+    def run_until_stopped(self, events_max: int) -> bool:
+        """Run events until one of them calls `stop`. False if that many were not enough."""
+        self._stopped = False
+        queue = self._queue
+        for _ in range(events_max):
+            if type(queue[0][3]) is Call:
+                self._now, _, _, call = heappop(queue)
+                call.callbacks[0](call)
+            else:
+                self.step()
+            if self._stopped:
+                return True
+        return False
+
+    def stop(self) -> None:
+        """Let `run_until_stopped` return after this event."""
+        self._stopped = True

@@ -31,7 +31,7 @@ CALM_DISK: Final = DiskKnobs(latency="uniform", median_ns=100 * US)
 
 
 class Recovery(Protocol):
-    """Watches the last phase: `done` when everything works again."""
+    """Watches the last phase: stops it, and is `done`, when everything works again."""
 
     done: bool
 
@@ -59,7 +59,6 @@ class Phases(ABC, Generic[HostT]):
             node_id: self._build(node_id, durables[node_id]) for node_id in case.nodes
         }
         self.nemesis = Nemesis(self.world, self.nodes, self.strikes())
-        self._over = False
 
     # ------------------------------------------------------------------ what is replicated, and asked
 
@@ -127,21 +126,16 @@ class Phases(ABC, Generic[HostT]):
     def _phase(self, name: str, length_ns: int, calm: Recovery | None = None) -> None:
         """Run events for so long, or until the calm is done. Too many events are a livelock."""
         world, budget = self.world, self.case.events_max
-        world.trace.record(world.kernel.now, What.PHASE, 0, length_ns)
-        self._over = False
-        world.kernel.after(length_ns, self._end_phase)
-        step = world.kernel.step
-        for _ in range(budget):
-            step()
-            if self._over or (calm is not None and calm.done):
-                break
-        else:
-            raise Violation("event budget", f"{budget} events in the {name} phase at {world.kernel.now} ns")
+        kernel = world.kernel
+        world.trace.record(kernel.now, What.PHASE, 0, length_ns)
+        kernel.after(length_ns, self._end_phase)
+        if not kernel.run_until_stopped(budget):
+            raise Violation("event budget", f"{budget} events in the {name} phase at {kernel.now} ns")
         if calm is not None and not calm.done:
             raise calm.verdict()
 
     def _end_phase(self, _: Call) -> None:
-        self._over = True
+        self.world.kernel.stop()
 
     def _begin_calm(self) -> Recovery:
         """Heal everything; but some members may be gone for good, in one of three ways."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from quorker.sim.story import RUN, Kind, Story
 
-_RECORD: Final = Struct("<qiiqq")
+_pack: Final = Struct("<qiiqq").pack
 CHECKPOINT_EVENTS: Final = 1_000
 
 
@@ -38,19 +38,25 @@ class What(IntEnum):
 class Trace:
     """One run's record. `story` is told everything, if there is one; checkpoints tell where two runs first differ."""
 
-    __slots__ = ("_hash", "checkpoints", "events", "story")
+    __slots__ = ("_hash", "_unhashed", "checkpoints", "story")
 
     def __init__(self, story: Story | None = None) -> None:
         self._hash = blake2b(digest_size=16)
-        self.events = 0
+        self._unhashed: list[bytes] = []  # hashed a thousand at a time
         self.checkpoints: list[str] = []
         self.story = story
 
+    @property
+    def events(self) -> int:
+        return CHECKPOINT_EVENTS * len(self.checkpoints) + len(self._unhashed)
+
     def record(self, at_ns: int, what: int, node: int, a: int = 0, b: int = 0) -> None:
-        self._hash.update(_RECORD.pack(at_ns, what, node, a, b))
-        self.events += 1
-        if not self.events % CHECKPOINT_EVENTS:
-            self.checkpoints.append(self.digest())
+        unhashed = self._unhashed
+        unhashed.append(_pack(at_ns, what, node, a, b))
+        if len(unhashed) == CHECKPOINT_EVENTS:
+            self._hash.update(b"".join(unhashed))
+            unhashed.clear()
+            self.checkpoints.append(self._hash.hexdigest())
 
     def note(self, text: str) -> None:
         """Something about the run as a whole; callers ask for `story` first, so that no text is made for nobody."""
@@ -58,7 +64,9 @@ class Trace:
             self.story.add(RUN, Kind.NOTE, text)
 
     def digest(self) -> str:
-        return self._hash.hexdigest()
+        complete = self._hash.copy()
+        complete.update(b"".join(self._unhashed))
+        return complete.hexdigest()
 
 
 def first_difference(one: Trace, other: Trace) -> int | None:

@@ -7,6 +7,8 @@ from typing import Final
 from cyclopts import App as Program
 
 from quorker.app.cli.sim import HELP
+from quorker.app.cli.sim.explain import explain
+from quorker.app.cli.sim.html import html
 from quorker.app.cli.sim.ls import ls
 from quorker.app.cli.sim.replay import replay
 from quorker.app.cli.sim.run import run
@@ -14,6 +16,8 @@ from quorker.app.cli.sim.run import run
 VERBS: Final = (
     run,
     replay,
+    explain,
+    html,
     ls,
 )
 

@@ -357,6 +357,19 @@ def test_a_received_snapshot_counts_only_when_a_persist_names_it(
     assert b"".join(witness.storage.open_snapshot(meta)) == b"from the leader"
 
 
+def test_a_second_received_snapshot_does_not_make_the_first_unknown(
+    fs: ForgetfulFileSystem, witness: Witness, opener: Opener
+) -> None:
+    """The Persist that names the first may still wait, for room on a full disk or for its turn."""
+    first, second = SnapshotMeta(50, 3, ConfState((1, 2))), SnapshotMeta(60, 3, ConfState((1, 2)))
+    witness.receive(first, [b"first"])
+    witness.receive(second, [b"second"])
+    witness.write(
+        Persist(1, HardState(3, 0, 50), snapshot=first), Persist(2, HardState(3, 0, 60), snapshot=second)
+    )
+    assert held_by(opener(ForgetfulFileSystem(fs.image()))) == witness.acknowledged.held()
+
+
 def test_an_installed_snapshot_keeps_the_log_that_runs_through_it(
     fs: ForgetfulFileSystem, witness: Witness, opener: Opener
 ) -> None:

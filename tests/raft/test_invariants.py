@@ -13,7 +13,6 @@ from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Role
 from quorker.core.raft.invariants import MemberView, check_state, check_step, view
 from quorker.core.raft.messages import Entry, EntryKind, SnapshotMeta
-from quorker.core.raft.progress import ProgressState
 from quorker.core.raft.quorum import JointVoters
 from quorker.core.raft.roles import Leader
 from quorker.sim.solo import BASE, beat, candidate, leader, member, settled_leader
@@ -104,7 +103,8 @@ def match_beyond_the_log(raft: Raft) -> None:
 
 
 def a_snapshot_that_is_not_followed(raft: Raft) -> None:
-    raft.progress[2].state = ProgressState.SNAPSHOT
+    raft.progress[3].become_snapshot(5)
+    raft.progress[3].next_index += 1
 
 
 def counts_what_is_not_durable(raft: Raft) -> None:

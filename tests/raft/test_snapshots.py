@@ -6,6 +6,7 @@ import pytest
 
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Apply, InstallState, Persist, Role, Truncated
+from quorker.core.raft.invariants import check_state
 from quorker.core.raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -110,6 +111,22 @@ def test_an_acknowledgement_that_the_log_does_not_continue_is_not_enough() -> No
     flush(raft)
     accept(raft, 3, 2)
     assert raft.progress[3].state is ProgressState.SNAPSHOT
+
+
+def test_a_member_may_get_beyond_the_snapshot_on_its_way_and_still_not_reach_the_log() -> None:
+    raft = behind()
+    beat_back(raft, 3)
+    flush(raft)
+    offered = raft.progress[3].pending_snapshot
+    for number in range(3):
+        raft.propose([b"%d" % number], number)
+        flush(raft)
+        accept(raft, 2, raft.last_index)
+    compact(raft, keep_from=raft.last_index)
+    accept(raft, 3, offered + 1)
+    known = raft.progress[3]
+    assert (known.state, known.next_index) == (ProgressState.SNAPSHOT, offered + 2)
+    assert check_state(raft) == []
 
 
 @pytest.mark.parametrize("ok", [True, False])

@@ -9,13 +9,13 @@ import pytest
 from quorker.sim import fuzz
 from quorker.sim.case import FaultKind
 from quorker.sim.cluster import run_case
-from quorker.sim.expansion import CHURN, DAMAGES, JOBS, LONG, SHORT, Profile, expand
+from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
 
 
 @pytest.mark.parametrize(
     ("profile", "seeds"),
-    [(SHORT, 150), (CHURN, 50), (LONG, 2), (JOBS, 12)],
-    ids=["short", "churn", "long", "jobs"],
+    [(SHORT, 150), (CHURN, 50), (LONG, 2), (JOBS, 12), (FILES, 60)],
+    ids=["short", "churn", "long", "jobs", "files"],
 )
 def test_no_seed_breaks_a_promise(profile: Profile, seeds: int) -> None:
     for seed in range(seeds):
@@ -28,7 +28,17 @@ def test_a_campaign_sees_what_it_should() -> None:
     seen: Counter[str] = Counter()
     for seed in range(1000, 1120):
         seen.update(run_case(expand(seed)).sometimes.keys())
-    elsewhere = {kind for kind in FaultKind if kind.startswith(("client-", "line-"))} | {*DAMAGES}
+    elsewhere = {kind for kind in FaultKind if kind.startswith(("client-", "line-", "file-"))} | {*DAMAGES}
     wanted = {f"fault {kind}" for kind in FaultKind if kind not in elsewhere}
     wanted |= {"truncated", "truncated several", "snapshot saved", "snapshot installed", "fsync failed"}
+    assert wanted <= set(seen)
+
+
+def test_a_campaign_on_files_sees_what_it_should() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(1000, 1120):
+        seen.update(run_case(expand(seed, FILES)).sometimes.keys())
+    wanted = {f"fault {kind}" for kind in FaultKind if kind.startswith("file-")}
+    wanted |= {"disk damaged", "disk broke", "recovery refused", "recovery interrupted", "torn tail cut"}
+    wanted |= {"found no room", "snapshot saved", "snapshot installed"}
     assert wanted <= set(seen)

@@ -9,14 +9,15 @@ import sys
 import pytest
 
 from quorker.sim.cluster import run_case
-from quorker.sim.expansion import LONG, expand
+from quorker.sim.expansion import FILES, LONG, expand
 from quorker.sim.trace import Trace, What, first_difference
 
 SEEDS = range(40, 52)
 PRINT_DIGESTS = """
-from quorker.sim.expansion import expand
+from quorker.sim.expansion import FILES, expand
 from quorker.sim.cluster import run_case
 print(*(run_case(expand(seed)).digest for seed in range(40, 52)))
+print(*(run_case(expand(seed, FILES)).digest for seed in range(40, 44)))
 """
 
 
@@ -51,7 +52,8 @@ def test_another_process_with_another_hash_seed(digests: list[str], hash_seed: s
     child = subprocess.run(
         [sys.executable, "-c", PRINT_DIGESTS], env=environment, capture_output=True, text=True, check=True
     )
-    assert child.stdout.split() == digests
+    on_files = [run_case(expand(seed, FILES)).digest for seed in range(40, 44)]
+    assert child.stdout.split() == digests + on_files
 
 
 def test_the_first_difference_is_found_by_its_checkpoint() -> None:

@@ -53,6 +53,11 @@ class FaultKind(StrEnum):
     ROLL_BACK = (
         "roll-back"  # at the end it crashes, its disk is as at the beginning; told to nobody if `amount` is 1
     )
+    FILE_ROT = "file-rot"  # of proven bytes at rest: one bit. From here on: only where disks are files
+    FILE_STALE = "file-stale"  # a proven sector is as it was before it was written last
+    FILE_MISDIRECTED = "file-misdirected"  # a proven sector was written to the place of another
+    FILE_ERROR = "file-error"  # the next write fails
+    FILE_FULL = "file-full"  # no room but `amount` bytes
 
 
 class Target(StrEnum):

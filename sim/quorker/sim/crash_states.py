@@ -111,10 +111,7 @@ class ForgetfulFileSystem:
         self.after_change: Callable[[], None] = _nothing
         self.capacity = capacity
         self.loses_at_sync = ""  # the file whose fdatasync fails
-        self._names: Names = {
-            path: None if content is None else ForgetfulFile(content)
-            for path, content in (image or {}).items()
-        }
+        self._names: Names = _named(image or {})
         self._durable: Names = dict(self._names)
         self._changes: list[NameChange] = []
         self._handles: dict[int, tuple[str, ForgetfulFile]] = {}
@@ -146,7 +143,7 @@ class ForgetfulFileSystem:
         return self._handle(path, file)
 
     def close(self, handle: int) -> None:
-        del self._handles[handle]
+        self._handles.pop(handle, None)  # a file may be let go of after the process that had it open
 
     def size(self, handle: int) -> int:
         self.before("size", self._handles[handle][0])
@@ -200,7 +197,43 @@ class ForgetfulFileSystem:
         self.after_change()
 
     def free_bytes(self) -> int:
-        return max(self.capacity - self._used(), 0)
+        return max(self.capacity - self.used_bytes, 0)
+
+    # What goes wrong
+
+    def kill(self) -> None:
+        """The process dies: its handles are gone, the machine keeps everything else."""
+        self._handles.clear()
+        self.loses_at_sync = ""
+
+    def power_cut(self, draw: Callable[[int], int]) -> None:
+        """The machine dies: for everything unsynced, `draw(choices)` tells which version is there afterwards."""
+        files = self._files()
+        self.restore(self._after_crash(files, [draw(radix) for radix in self._radices(files)]))
+
+    def restore(self, image: Image) -> None:
+        """Nothing but this is there any more, and all of it is durable."""
+        self.kill()
+        self._names = _named(image)
+        self._durable = dict(self._names)
+        self._changes.clear()
+
+    def overwrite(self, path: str, data: bytes, offset: int) -> None:
+        """The disk changes what it holds, behind the back of everybody; the page cache had forgotten it."""
+        file = self._durable[path]
+        assert file is not None
+        held = bytearray(file.durable)
+        held[offset : offset + len(data)] = data
+        file.content[offset : offset + len(data)] = data
+        file.durable = bytes(held)
+
+    def at_rest(self) -> dict[str, bytes]:
+        """The files that are durable by name and have nothing unsynced, as the disk holds them."""
+        return {
+            path: file.durable
+            for path, file in sorted(self._durable.items())
+            if file is not None and self._names.get(path) is file and not (file.sectors or file.sizes)
+        }
 
     # What a crash leaves
 
@@ -213,8 +246,7 @@ class ForgetfulFileSystem:
     def crash_images(self, limit: int, seed: int = 0) -> Iterator[dict[str, bytes | None]]:
         """Every state after a power cut; when there are more than `limit`, the two extremes and `limit` samples."""
         files = self._files()
-        radices = [change.choices for change in self._changes]
-        radices += [count for file in files for count in file.choices()]
+        radices = self._radices(files)
         total = 1
         for radix in radices:
             total = min(total * radix, limit + 1)
@@ -230,6 +262,13 @@ class ForgetfulFileSystem:
         )
         for _ in range(limit):
             yield self._after_crash(files, [draw.randrange(radix) for radix in radices])
+
+    def _radices(self, files: Sequence[ForgetfulFile]) -> list[int]:
+        """How many ways each unsynced change can go: those of names first, then those of contents."""
+        return [
+            *(change.choices for change in self._changes),
+            *(count for file in files for count in file.choices()),
+        ]
 
     def _after_crash(self, files: Sequence[ForgetfulFile], chosen: Sequence[int]) -> dict[str, bytes | None]:
         names = dict(self._durable)
@@ -260,11 +299,16 @@ class ForgetfulFileSystem:
         return self._next_handle
 
     def _need(self, more: int) -> None:
-        if more > 0 and self._used() + more > self.capacity:
+        if more > 0 and self.used_bytes + more > self.capacity:
             raise DiskFull("no space left")
 
-    def _used(self) -> int:
+    @property
+    def used_bytes(self) -> int:
         return sum(len(file.content) for file in self._names.values() if file is not None)
+
+
+def _named(image: Image) -> Names:
+    return {path: None if content is None else ForgetfulFile(content) for path, content in image.items()}
 
 
 def _image(names: dict[str, bytes | None]) -> dict[str, bytes | None]:

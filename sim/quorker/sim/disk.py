@@ -1,8 +1,8 @@
 """A simulated member's disk at the level of Raft's Persist records: twin of `quorker.transport.disk`.
 
 Records become durable in order and in groups, after a latency. At a crash, any prefix of what was not yet acknowledged
-may have reached the disk. The disk can be slow, stall, fail an fsync, or be wiped. The files themselves, with torn
-pages and reordered writes, are a layer below: `quorker.sim.filesystem`.
+may have reached the disk. The disk can be slow, stall or fail an fsync. The files themselves, with torn pages and
+reordered writes, are a layer below: `quorker.sim.file_disk` has the same interface and runs the real storage.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ GROUPED_MAX: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class DiskKnobs:
-    """How the disks behave in the chaotic phase. `grouped_max`: records that one fsync may cover."""
+    """How the disks behave in the chaotic phase. `grouped_max`: records that one fsync may cover.
+
+    `files`: the real storage runs on simulated files, with segments and a reserve of these sizes.
+    """
 
     latency: str = "uniform"
     median_ns: int = 200_000
     grouped_max: int = GROUPED_MAX
+    files: bool = False
+    segment_bytes: int = 4_096
+    reserve_bytes: int = 0
 
 
 class DurableLog:
@@ -114,6 +120,13 @@ class DurableLog:
         state = self.hard_state
         self.hard_state = replace(state, commit_index=self.commit_synced)
 
+    def become(self, found: DurableState, state: Any) -> None:
+        """A recovery has read this; whether it may is judged by others."""
+        self.snapshot, self.state = found.snapshot, state
+        self.first = found.snapshot.index + 1
+        self.entries = list(found.entries)
+        self._keep(found.hard_state, synced=True)
+
     def recovered(self) -> DurableState:
         return DurableState(self.hard_state, self.snapshot, tuple(self.entries))
 
@@ -130,7 +143,10 @@ class LogDisk:
 
     For each record, in order, `on_durable(record, problem)` is called when it is safe, then `on_flushed(seq)` once for
     the group; `on_failed(record)` instead when the fsync failed. `problem` is "" for a record that makes sense.
+    `on_broken()` is called when anything else failed. `refused`: why what is here cannot be started from, ever.
     """
+
+    refused = ""
 
     def __init__(
         self, kernel: Kernel, seed: int, node_id: int, knobs: DiskKnobs, durable: DurableLog
@@ -144,10 +160,27 @@ class LogDisk:
         self.stalled = self.failing = False
         self._lane: deque[tuple[Persist, Any, int]] = deque()  # record, snapshot state, issued at (node's ms)
         self._flushing = 0
-        self._flush_id = 0  # of the fsync under way: completions of others are void
+        self._flush_id: int = 0  # of the fsync under way: completions of others are void
         self.on_durable: Callable[[Persist, str], None] = _unowned
         self.on_flushed: Callable[[int], None] = _unowned
         self.on_failed: Callable[[Persist], None] = _unowned
+        self.on_broken: Callable[[], None] = _unowned
+
+    def open(self) -> bool:
+        """A process begins: read what is there. False when that is not possible, now or (`refused`) ever."""
+        return True
+
+    def save_snapshot(self, meta: SnapshotMeta, state: Any) -> bool:
+        """Keep the state machine as it is at `meta`. False when that was not possible."""
+        self.durable.install(meta, state)
+        return True
+
+    def load_snapshot(self) -> Any:
+        """The newest state; None, after `on_broken()`, when it cannot be read."""
+        return self.durable.state
+
+    def compact(self, keep_from: int) -> None:
+        """The log before `keep_from` may go."""
 
     @property
     def oldest_issued_ms(self) -> int | None:
@@ -188,6 +221,14 @@ class LogDisk:
             if self._flushing:
                 self._complete_after(self.latency_ns())
 
+    def heal(self) -> None:
+        """Every trouble of this disk ends; what it did stays done."""
+        self.slowness, self.failing = 1, False
+        self.resume()
+
+    def scan(self) -> None:
+        """The run is over and the process gone: look at what is there."""
+
     def _draw(self) -> int:
         self._draws += 1
         return mix(self._key + self._draws)
@@ -204,13 +245,18 @@ class LogDisk:
     def _completed(self, call: Call) -> None:
         if call.payload != self._flush_id or self.stalled:
             return
-        if self.failing:
-            self.failing = False
-            self.on_failed(self._lane[0][0])
+        if not self._sync_group():
             return
         self._finish_group()
         if self._lane and not self._flushing:
             self._flush()
+
+    def _sync_group(self) -> bool:
+        if not self.failing:
+            return True
+        self.failing = False
+        self.on_failed(self._lane[0][0])
+        return False
 
     def _finish_group(self) -> None:
         flush_id, count, self._flushing = self._flush_id, self._flushing, 0

@@ -24,6 +24,7 @@ from quorker.sim.case import (
     Trap,
 )
 from quorker.sim.disk import GROUPED_MAX, DiskKnobs
+from quorker.sim.expansion_files import put_on_files
 from quorker.sim.expansion_network import worsen_network
 from quorker.sim.kernel import MS, SECOND, US
 from quorker.sim.network import LATENCIES, NetworkKnobs
@@ -42,6 +43,7 @@ class Profile:
     churn_ppm: int  # share of runs that change the membership
     jobs: bool = False
     damage_max: int = 0  # so many times a disk loses what was synced
+    files_ppm: int = 30_000  # share of runs in which disks are files
 
 
 SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
@@ -50,7 +52,10 @@ LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000
 JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True)
 DAMAGE: Final = Profile("damage", (3, 3, 3, 5), (400, 1_200), 12, 40, 0, damage_max=8)
 DAMAGED_JOBS: Final = Profile("damaged-jobs", (3, 3, 5), (1_500, 4_000), 12, 60, 0, jobs=True, damage_max=6)
-PROFILES: Final = {profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, DAMAGE, DAMAGED_JOBS)}
+FILES: Final = Profile("files", (3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 150_000, files_ppm=MILLION)
+PROFILES: Final = {
+    profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, DAMAGE, DAMAGED_JOBS, FILES)
+}
 
 _BRIEF: Final = 1 * MS
 OF_CLIENTS: Final = (
@@ -125,7 +130,8 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         jobs=jobs,
     )
     case = worsen_network(case, profile.faults_max)
-    return _damaged(case, profile) if profile.damage_max else case
+    case = _damaged(case, profile) if profile.damage_max else case
+    return put_on_files(case, profile.files_ppm, profile.faults_max)
 
 
 def _raft(draw: Stream, slower: int) -> RaftKnobs:

@@ -40,8 +40,7 @@ class Nemesis:
         """Heal the disks, wake the frozen, restart the dead. The network is healed by its owner."""
         self._calm = True
         for node in self._nodes.values():
-            node.disk.slowness, node.disk.failing = 1, False
-            node.disk.resume()
+            node.disk.heal()
             node.apply_ns = 0
             node.resume()
             if node.raft is None:

@@ -85,6 +85,7 @@ class Host(ABC):
             **self.performers(),
         }
         disk.on_durable, disk.on_flushed, disk.on_failed = self._durable, self._flushed, self._fsync_failed
+        disk.on_broken = self._disk_broke
 
     # ------------------------------------------------------------------ what is replicated
 
@@ -130,8 +131,12 @@ class Host(ABC):
     # ------------------------------------------------------------------ life and death
 
     def start(self) -> None:
-        """Begin a process on what the disk kept."""
+        """Begin a process on what the disk kept, if that can be believed."""
         now = self.world.kernel.now
+        if not self.disk.open():
+            if not self.disk.refused:
+                self.world.kernel.after(20 * MS, self._restart, self.incarnation)
+            return
         self.now_ms = self.clock.monotonic_ms(now)
         raft = self.raft = self.boot()
         self.world.oracles.on_started(self.id, raft, self.applied_index)
@@ -360,7 +365,9 @@ class Host(ABC):
             if self.disk.durable.snapshot != message.snapshot:
                 self.later(MS, lambda raft: raft.snapshot_status(effect.to, False))
                 return
-            state, delay_ns = self.disk.durable.state, self.disk.latency_ns()
+            state, delay_ns = self.disk.load_snapshot(), self.disk.latency_ns()
+            if self.raft is None:
+                return
         arrives = world.network.send(self.id, effect.to, name_of(message), (message, state), delay_ns)
         if type(message) is InstallSnapshot:
             self.later(delay_ns + MS, lambda raft: raft.snapshot_status(effect.to, arrives))
@@ -463,6 +470,11 @@ class Host(ABC):
             text = f"write {record.seq} fails"
             self.world.trace.story.begin(f"d{self.id}", Kind.DISK_FAILED, text, seq=record.seq)
         self.ask(lambda raft: raft.persist_failed(record.seq, "fsync failed"))
+        self.crash(20 * MS)
+
+    def _disk_broke(self) -> None:
+        """Nothing on it can be trusted by this process any more."""
+        self.world.note("disk broke")
         self.crash(20 * MS)
 
 

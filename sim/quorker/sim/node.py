@@ -172,10 +172,11 @@ class Node(Host):
             self.inbox.append(lambda: self._snapshot_saved(call))
             return
         self._saving = False
-        self.disk.durable.install(meta, state)
-        if self.reaches(Point.SNAPSHOT_SAVED):
+        if not self.disk.save_snapshot(meta, state) or self.reaches(Point.SNAPSHOT_SAVED):
             return
         self.world.note("snapshot saved")
         self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {meta.index}")
         keep = self.world.case.machine.keep_entries
-        self.ask(lambda raft: raft.snapshot_made(meta, max(raft.first_index, meta.index + 1 - keep)))
+        keep_from = max(self._core.first_index, meta.index + 1 - keep)
+        self.ask(lambda raft: raft.snapshot_made(meta, keep_from))
+        self.disk.compact(keep_from)

@@ -11,6 +11,7 @@ ORACLES: Final[dict[str, str]] = {
     # Raft
     "election safety": "a term has at most one leader",
     "one vote": "a member votes for one candidate in a term, across restarts",
+    "no say": "a member that may have forgotten something says nothing that is counted",
     "leader is a voter": "whoever leads is a voter of its own configuration",
     "leader completeness": "a leader holds every entry committed in an earlier term",
     "log matching": "an index and a term name one entry with one history, on every disk",
@@ -35,6 +36,12 @@ ORACLES: Final[dict[str, str]] = {
     "snapshot bytes": "a snapshot that is recorded has arrived",
     "wire": "what arrives as bytes of the real protocol is what was sent, whole and of one connection",
     "durability": "committed entries and given votes survive every crash and power cut",
+    "acknowledged writes survive": "a recovery gives back what was acknowledged, perhaps with what was under way",
+    "corruption is never served": "nothing is read from files that was not written",
+    "intact disks are read": "a recovery refuses, or finds fault with, damaged disks only",
+    "damage is left as it is": "files that could not be read are not changed",
+    "incarnations grow": "each opening of a directory has its own number",
+    "disk lane": "the storage can do whatever it is asked for",
     # jobs, leases, locks, time
     "acknowledged is not lost [J1]": "an acknowledged job is in the store",
     "no job from nowhere [J2]": "every job was ordered by a client",

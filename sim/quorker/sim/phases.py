@@ -16,7 +16,9 @@ from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import DiskKnobs, DurableLog, LogDisk
 from quorker.sim.faults import Nemesis
+from quorker.sim.faults_files import FileFaults
 from quorker.sim.faults_network import Strike
+from quorker.sim.file_disk import FileDisk
 from quorker.sim.host import HostT
 from quorker.sim.kernel import US, Call
 from quorker.sim.network import NetworkKnobs
@@ -58,7 +60,8 @@ class Phases(ABC, Generic[HostT]):
         self.nodes: dict[NodeId, HostT] = {
             node_id: self._build(node_id, durables[node_id]) for node_id in case.nodes
         }
-        self.nemesis = Nemesis(self.world, self.nodes, self.strikes())
+        self.damage = FileFaults(self.world)
+        self.nemesis = Nemesis(self.world, self.nodes, {**self.damage.strikes(), **self.strikes()})
 
     # ------------------------------------------------------------------ what is replicated, and asked
 
@@ -99,6 +102,8 @@ class Phases(ABC, Generic[HostT]):
         self._phase("calm", self.case.calm_ns, calm)
         for node in self.nodes.values():
             node.crash(None)
+            node.disk.scan()
+        self.damage.scan(self.nodes)
         self.world.oracles.scan()
         self.scan()
 
@@ -112,7 +117,8 @@ class Phases(ABC, Generic[HostT]):
     def _build(self, node_id: NodeId, durable: DurableLog) -> HostT:
         case = self.case
         clock = case.clocks[node_id - 1] if case.clocks else ClockKnobs()
-        disk = LogDisk(self.world.kernel, case.seed, node_id, case.disk, durable)
+        kind = FileDisk if case.disk.files else LogDisk
+        disk = kind(self.world.kernel, case.seed, node_id, case.disk, durable)
         return self.node(node_id, NodeClock(clock.rate_ppm, clock.wall_offset_ms), disk)
 
     def _deliver(self, call: Call) -> None:
@@ -138,7 +144,7 @@ class Phases(ABC, Generic[HostT]):
         self.world.kernel.stop()
 
     def _begin_calm(self) -> Recovery:
-        """Heal everything; but some members may be gone for good, in one of three ways."""
+        """Heal everything; but some members are gone for good, with their disk or in one of three ways."""
         world, case = self.world, self.case
         if world.trace.story is not None:
             world.trace.story.enter(RUN, Kind.PHASE, "all faults end")
@@ -148,7 +154,10 @@ class Phases(ABC, Generic[HostT]):
             node.disk.knobs = replace(CALM_DISK)
         self.nemesis.end_all()
         draw = Stream(case.seed, "calm")
-        lost = draw.sample(list(self.nodes), case.dead_in_calm)
+        refused = [node.id for node in self.nodes.values() if node.disk.refused]
+        sampled = draw.sample(list(self.nodes), case.dead_in_calm)
+        chosen = [node_id for node_id in sampled if node_id not in refused]
+        lost = [*refused, *chosen[: max(case.dead_in_calm - len(refused), 0)]]
         for node_id in lost:
             self._lose(node_id, draw)
         return self.recovery([node_id for node_id in self.nodes if node_id not in lost])

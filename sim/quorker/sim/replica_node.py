@@ -319,14 +319,17 @@ class ReplicaNode(Host):
             return
         content = b"".join(effect.view.chunks())  # encoded only now: the view must not have changed meanwhile
         self.jobs.on_snapshot(self.id, effect.meta.index, content)
-        self.disk.durable.install(effect.meta, content)
-        if self.reaches(Point.SNAPSHOT_SAVED):
+        saved = self.disk.save_snapshot(effect.meta, content)
+        if self.raft is None or self.reaches(Point.SNAPSHOT_SAVED):
             return
-        self.world.note("snapshot saved")
-        self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {effect.meta.index}")
-        if self.raft is not None:
-            self.observe()
-            self.replica.snapshot_saved(effect.meta)
+        self.observe()
+        if saved:
+            self.world.note("snapshot saved")
+            self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {effect.meta.index}")
+            self.disk.compact(self.replica.snapshot_saved(effect.meta))
+        else:
+            self.replica.snapshot_failed()
+        if incarnation == self.incarnation:
             self.settle()
 
     def _load(self, effect: LoadSnapshot) -> None:

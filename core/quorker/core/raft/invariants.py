@@ -134,7 +134,9 @@ def _leader(raft: RaftState) -> Iterator[str]:
             yield f"match {known.match_index} < next {known.next_index} does not hold for {peer}"
         if known.match_index > raft.last_index:
             yield f"{peer} matches to {known.match_index}, the log ends at {raft.last_index}"
-        if known.state is ProgressState.SNAPSHOT and known.next_index != known.pending_snapshot + 1:
+        # A follower may meanwhile have got further by appends of before, though not to where our log begins now.
+        base = max(known.pending_snapshot, known.match_index)
+        if known.state is ProgressState.SNAPSHOT and known.next_index != base + 1:
             yield f"{peer} waits for snapshot {known.pending_snapshot}, next is {known.next_index}"
     own = raft.progress.get(raft.node_id)
     if own is not None and own.match_index > raft.stable_index:

@@ -67,8 +67,9 @@ class Progress:
     """One follower as its leader sees it. Invariant: 0 <= match_index < next_index.
 
     `match_index`: the log is known to agree up to here. `next_index`: the next entry to send; in SNAPSHOT it
-    is `pending_snapshot + 1`. `sent_commit`: the highest commit index on its way. `paused`: wait for an answer
-    before the next append (cleared by a heartbeat response, so that a lost append cannot stop the flow).
+    follows `pending_snapshot`, or match_index if that is more. `sent_commit`: the highest commit index on its
+    way. `paused`: wait for an answer before the next append (cleared by a heartbeat response, so that a lost
+    append cannot stop the flow).
     `session`: names this stretch of membership; answers that carry another one never count. `rejoin`: names the life
     of a follower that rejoins, whose answers never count; 0 for one that has its say. `remembered`: where its log matched
     before it began to rejoin, until it has said where it ends now.

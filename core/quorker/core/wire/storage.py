@@ -219,9 +219,15 @@ class LogStorage:
             first = (*_mentions(self._shape.snapshots), *records)
             self._lane.start_segment(first, self._shape.last_index + 1, shape.last_index, hard_state)
         self._shape, self._hard_state, self._durable = shape, hard_state, None
+        if self._received:
+            self._forget_received(_newest_index(shape.snapshots))
         self._sealed = not in_place  # a segment has its name only when its first batch is durable
         if self._sealed:
             self._write_slot()
+
+    def _forget_received(self, index: int) -> None:
+        """Those up to `index` are in the log by now, or overtaken; the lane may still be about to name later ones."""
+        self._received = {name: record for name, record in self._received.items() if name[0] > index}
 
     @property
     def needs_seal(self) -> bool:
@@ -315,7 +321,7 @@ class LogStorage:
         if record.meta.index <= _newest_index(self._shape.snapshots):
             return False
         publish()
-        self._received = {(record.meta.index, record.meta.term): replace(record, installed=True)}
+        self._received[record.meta.index, record.meta.term] = replace(record, installed=True)
         return True
 
     def close(self) -> None:

@@ -101,6 +101,10 @@ class JobOracles:
             ReleaseLock: self._on_unlocked,
         }
 
+    def set_fastest_clock(self, rate_ppm: int) -> None:
+        """No member's monotonic clock is faster than this."""
+        self._rate_ppm = rate_ppm
+
     @property
     def wt(self) -> int:
         """The newest wall time in the log, ms."""

@@ -92,11 +92,7 @@ class Phases(ABC, Generic[HostT]):
 
     def run(self) -> None:
         """Both phases and the scan. Raises Violation."""
-        for node in self.nodes.values():
-            node.start()
-        self.begin()
-        self.nemesis.start()
-        self._phase("chaos", self.case.chaos_ns)
+        self.suffer()
         calm = self._begin_calm()
         calm.start()
         self._phase("calm", self.case.calm_ns, calm)
@@ -106,6 +102,14 @@ class Phases(ABC, Generic[HostT]):
         self.damage.scan(self.nodes)
         self.world.oracles.scan()
         self.scan()
+
+    def suffer(self) -> None:
+        """The first phase alone. Raises Violation."""
+        for node in self.nodes.values():
+            node.start()
+        self.begin()
+        self.nemesis.start()
+        self._phase("chaos", self.case.chaos_ns)
 
     def _formatted(self, node_id: NodeId) -> DurableLog:
         """A disk as it is before the first start: founders know each other, spares know nobody."""

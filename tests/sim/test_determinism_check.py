@@ -7,10 +7,12 @@ from typing import Final
 
 import pytest
 
-from quorker.sim.determinism import ChildFailed, Place, case_named, check, everywhere, interpreters
+from quorker.sim.determinism import ChildFailed, Place, check, everywhere, interpreters
+from quorker.sim.expansion import CHURN, JOBS, LONG, expand
 from quorker.sim.trace import CHECKPOINT_EVENTS
 
-CASES: Final = ("short:11", "churn:12", "jobs:13")
+CASES: Final = {"short": expand(11), "churn": expand(12, CHURN), "jobs": expand(13, JOBS)}
+ONE: Final = {"seed 11": expand(11)}
 PLANTED: Final = """
 from quorker.sim import network
 network.mix = lambda word, mix=network.mix: mix(word ^ hash("salt"))
@@ -30,10 +32,10 @@ def test_other_interpreters_change_nothing() -> None:
 
 
 def test_planted_randomness_is_found_and_the_first_event_is_named() -> None:
-    (found,) = check(["short:11"], [Place(hash_seed="1", setup=PLANTED), Place(hash_seed="2", setup=PLANTED)])
+    (found,) = check(ONE, [Place(hash_seed="1", setup=PLANTED), Place(hash_seed="2", setup=PLANTED)])
     assert found.events[0] != found.events[1]
     assert "PYTHONHASHSEED=2" in found.places[1]
-    assert f"short:11 differs first at event {found.event}" in str(found)
+    assert f"seed 11 differs first at event {found.event}" in str(found)
     assert "delivered" in str(found)
 
 
@@ -44,17 +46,11 @@ def schedule(self, link, delay, payload, rank, schedule=Network._schedule):
     schedule(self, link, delay + (self.sent == 1_500), payload, rank)
 Network._schedule = schedule
 """
-    (found,) = check(["long:0"], [Place(), Place(setup=late)])
+    (found,) = check({"long": expand(0, LONG)}, [Place(), Place(setup=late)])
     assert found.event > CHECKPOINT_EVENTS
     assert found.events[0] != found.events[1]
 
 
-@pytest.mark.parametrize("name", ["short", "short:", "short:-1", "tall:3"])
-def test_a_name_of_no_case_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="write PROFILE:SEED"):
-        case_named(name)
-
-
 def test_a_place_that_cannot_run_says_why() -> None:
     with pytest.raises(ChildFailed, match="no such thing"):
-        check(["short:1"], [Place(setup="raise SystemExit('no such thing')")])
+        check(ONE, [Place(setup="raise SystemExit('no such thing')")])

@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from quorker.sim.case import Case
 from quorker.sim.cluster import run_case
-from quorker.sim.expansion import PROFILES, expand
+from quorker.sim.expansion import expand
+from quorker.sim.replay import case_of, token_of
 from quorker.sim.trace import CHECKPOINT_EVENTS, Trace, What
 
 HASH_SEEDS: Final = ("0", "1", "4711")
@@ -78,30 +79,23 @@ class _Listening(Trace):
         super().record(at_ns, what, node, a, b)
 
 
-def check(cases: Sequence[str], places: Sequence[Place]) -> list[Difference]:
-    """What differs between the first place and each other one; `cases` are names like `short:42`.
+def check(cases: Mapping[str, Case], places: Sequence[Place]) -> list[Difference]:
+    """What differs between the first place and each other one; the cases have names for people.
 
     Raises ChildFailed when a place cannot run them.
     """
     wanted = places[0]
-    runs = _ask(wanted, {"cases": list(cases)})
+    tokens = [token_of(case) for case in cases.values()]
+    runs = _ask(wanted, {"cases": tokens})
     differences: list[Difference] = []
     for place in places[1:]:
-        others = _ask(place, {"cases": list(cases)})
+        others = _ask(place, {"cases": tokens})
         differences.extend(
-            _first_difference(case, (wanted, place), (one, other))
-            for case, one, other in zip(cases, runs, others, strict=True)
+            _first_difference((name, token), (wanted, place), (one, other))
+            for name, token, one, other in zip(cases, tokens, runs, others, strict=True)
             if one != other
         )
     return differences
-
-
-def case_named(name: str) -> Case:
-    """`short:42` is the case of seed 42 in the profile `short`. Raises ValueError."""
-    profile, _, seed = name.partition(":")
-    if profile not in PROFILES or not seed.isdecimal():
-        raise ValueError(f"{name!r} names no case: write PROFILE:SEED, with a profile of {sorted(PROFILES)}")
-    return expand(int(seed), PROFILES[profile])
 
 
 # ---------------------------------------------------------------------- places
@@ -174,12 +168,12 @@ def answer_stdin() -> None:
     if "stretch" in question:
         first, last = question["stretch"]
         trace = _Listening(first, last)
-        run_case(case_named(question["case"]), trace=trace)
+        run_case(case_of(question["case"])[0], trace=trace)
         json.dump(trace.kept, sys.stdout)
         return
     for seed in range(UNRELATED_SEEDS):
         run_case(expand(int(os.environ["PYTHONHASHSEED"]) + seed))
-    json.dump([_left_behind(case_named(name)) for name in question["cases"]], sys.stdout)
+    json.dump([_left_behind(case_of(token)[0]) for token in question["cases"]], sys.stdout)
 
 
 def _left_behind(case: Case) -> dict[str, Any]:
@@ -191,7 +185,9 @@ def _left_behind(case: Case) -> dict[str, Any]:
 # ---------------------------------------------------------------------- naming the event
 
 
-def _first_difference(case: str, places: tuple[Place, Place], runs: tuple[Any, Any]) -> Difference:
+def _first_difference(
+    case: tuple[str, str], places: tuple[Place, Place], runs: tuple[Any, Any]
+) -> Difference:
     pairs = zip(runs[0]["checkpoints"], runs[1]["checkpoints"], strict=False)
     equal = 0
     for one, other in pairs:
@@ -199,10 +195,10 @@ def _first_difference(case: str, places: tuple[Place, Place], runs: tuple[Any, A
             break
         equal += 1
     first = equal * CHECKPOINT_EVENTS
-    question = {"case": case, "stretch": [first, first + 2 * CHECKPOINT_EVENTS]}
+    question = {"case": case[1], "stretch": [first, first + 2 * CHECKPOINT_EVENTS]}
     told = [_ask(place, question) for place in places]
     at = 0
     while at < min(map(len, told)) and told[0][at] == told[1][at]:
         at += 1
     events = [events[at] if at < len(events) else "(the run has ended)" for events in told]
-    return Difference(case, (places[0].name, places[1].name), first + at, (events[0], events[1]))
+    return Difference(case[0], (places[0].name, places[1].name), first + at, (events[0], events[1]))

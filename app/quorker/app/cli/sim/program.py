@@ -7,17 +7,21 @@ from typing import Final
 from cyclopts import App as Program
 
 from quorker.app.cli.sim import HELP
+from quorker.app.cli.sim.check_determinism import check_determinism
 from quorker.app.cli.sim.explain import explain
 from quorker.app.cli.sim.html import html
 from quorker.app.cli.sim.ls import ls
 from quorker.app.cli.sim.replay import replay
 from quorker.app.cli.sim.run import run
+from quorker.app.cli.sim.shrink import shrink
 
 VERBS: Final = (
     run,
     replay,
+    shrink,
     explain,
     html,
+    check_determinism,
     ls,
 )
 

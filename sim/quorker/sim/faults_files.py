@@ -68,20 +68,20 @@ class FileFaults:
         if not any(oracles.disks[node_id].holds(last.index, last.term) for node_id in whole):
             raise Violation("durability", f"index {last.index} is on none of the undamaged disks {whole}")
 
-    def _spend(self, node: Host) -> FileDisk | None:
+    def _affordable(self, node: Host) -> FileDisk | None:
         """The disk of this member, to be damaged, if the budget allows."""
         disk = node.disk
         if not isinstance(disk, FileDisk) or node.id in self.damaged or len(self.damaged) >= self._budget:
             return None
-        self.damaged.append(node.id)
         return disk
 
     def _damaging(self, act: Callable[[ForgetfulFileSystem, int], str]) -> Strike:
         def strike(node: Host, fault: Fault) -> None:
-            disk = self._spend(node)
-            if disk is None:
+            disk = self._affordable(node)
+            what = "" if disk is None else act(disk.fs, mix(fault.amount))
+            if disk is None or not what:
                 return
-            what = act(disk.fs, mix(fault.amount))
+            self.damaged.append(node.id)
             disk.damaged = f"{fault.kind}: {what}"
             self._tell(node, disk.damaged)
             if fault.amount & 1:
@@ -90,15 +90,17 @@ class FileFaults:
         return strike
 
     def _roll_back(self, node: Host, _: Fault) -> Callable[[], None] | None:
-        disk = self._spend(node)
+        disk = self._affordable(node)
         if disk is None:
             return None
+        self.damaged.append(node.id)
         before = disk.fs.image()
         return lambda: self._replace(node, disk, before, "rolled back")
 
     def _wipe(self, node: Host, _: Fault) -> None:
-        disk = self._spend(node)
+        disk = self._affordable(node)
         if disk is not None:
+            self.damaged.append(node.id)
             self._replace(node, disk, {}, "wiped")
 
     def _replace(self, node: Host, disk: FileDisk, image: Mapping[str, bytes | None], what: str) -> None:
@@ -126,12 +128,14 @@ def _fill(node: Host, fault: Fault) -> Callable[[], None] | None:
     return lambda: setattr(fs, "capacity", UNLIMITED)
 
 
-# ---------------------------------------------------------------------- damage; each returns what was done
+# ---------------------------------------------------------------------- damage; each returns what was done, if anything could be
 
 
 def rot(fs: ForgetfulFileSystem, word: int) -> str:
     """One bit of anything that is proven."""
     places = proven(fs)
+    if not places:
+        return ""
     path = _pick(sorted(places), word)
     offset = (word >> 16) % places[path]
     byte = fs.at_rest()[path][offset] ^ 1 << (word >> 60 & 7)
@@ -142,6 +146,8 @@ def rot(fs: ForgetfulFileSystem, word: int) -> str:
 def make_stale(fs: ForgetfulFileSystem, word: int) -> str:
     """A sector of the log as it was before the last records reached it: files of the log begin as zeros."""
     places = _log_of(proven(fs))
+    if not places:
+        return ""
     path = _pick(sorted(places), word)
     offset = (word >> 16) % places[path] & -8
     fs.overwrite(path, bytes(SECTOR_BYTES - offset % SECTOR_BYTES), offset)
@@ -162,6 +168,8 @@ def spoil_snapshot(fs: ForgetfulFileSystem, word: int) -> str:
 def misdirect(fs: ForgetfulFileSystem, word: int) -> str:
     """A sector of the log went to the place of another one, and its own place kept the zeros it had."""
     places = _log_of(proven(fs))
+    if not places:
+        return ""
     source, target = _pick(sorted(places), word), _pick(sorted(places), word >> 16)
     source_at = (word >> 32) % places[source] // SECTOR_BYTES * SECTOR_BYTES
     target_at = (word >> 48) % places[target] // SECTOR_BYTES * SECTOR_BYTES
@@ -176,6 +184,8 @@ def proven(fs: ForgetfulFileSystem) -> dict[str, int]:
     """How many bytes of each file are known to be durable by what stands in another one; the files without any left out."""
     files = fs.at_rest()
     slots = [decode_slot(files.get(name, b""), None) for name in SLOT_NAMES]
+    if slots == [None, None]:
+        return {}
     slot = newest_slot((slots[0], slots[1]))
     sizes: dict[str, int] = {}
     for path, data in files.items():

@@ -85,6 +85,7 @@ class FileDisk(LogDisk):
         self._acknowledged = Ledger()
         self._doubtful: list[tuple[Persist, Any]] = []  # records that a crash found in the lane
         self._doubtful_snapshot: tuple[SnapshotMeta, bytes] | None = None
+        self._healed = False
         self._left: Image = {}  # what was there when the recovery refused
         self._format()
 
@@ -172,8 +173,14 @@ class FileDisk(LogDisk):
         else:
             self.fs.power_cut(self._below)
 
+    def _may_die(self, calls: int) -> None:
+        """Once in a while the process does not live to make all the calls of what comes now."""
+        if self._below(16) == 0 and not self._healed:
+            self.trouble.calls_left = self._below(calls)
+
     def heal(self) -> None:
         super().heal()
+        self._healed = True
         self.trouble.failing_sync = self.trouble.failing_write = False
         self.fs.capacity = UNLIMITED
 
@@ -324,8 +331,7 @@ class FileDisk(LogDisk):
         storage, data = self.storage, self._encode(state)
         assert storage is not None
         self._doubtful_snapshot = (meta, data)
-        if self._below(16) == 0:
-            self.trouble.calls_left = self._below(16)
+        self._may_die(16)
         saved = self._attempt(lambda: storage.save_snapshot(meta, _chunks(data)))
         if self.storage is not storage:
             return False
@@ -354,8 +360,7 @@ class FileDisk(LogDisk):
         storage = self.storage
         if storage is None:
             return
-        if self._below(16) == 0:
-            self.trouble.calls_left = self._below(4)
+        self._may_die(4)
         self._attempt(lambda: storage.compact(keep_from))
         if self.storage is storage:
             self.trouble.calls_left = None

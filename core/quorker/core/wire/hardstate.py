@@ -1,7 +1,8 @@
 """The two state slots, STATE.0 and STATE.1: a second witness beside the log, overwritten in turn.
 
 The log decides what was promised; a slot says how far the log was known to reach when the slot was written, so that a
-log which lost its end cannot pass for a shorter one, and it keeps a copy of the promises and the incarnation. One slot
+log which lost its end cannot pass for a shorter one, and it keeps a copy of the promises and the incarnation. That this
+member may have forgotten promises stands here only, in both. One slot
 may be torn or damaged at any time: the other one and the log are enough (docs/decisions/0004).
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quorker.core.errors import CorruptionError
-from quorker.core.raft.messages import HardState
+from quorker.core.raft.messages import Forgotten, HardState
 from quorker.core.wire.filesystem import SECTOR_BYTES
 
 SLOT_BYTES: Final = SECTOR_BYTES  # one sector: a slot is never mixed from two versions
@@ -44,7 +45,7 @@ def encode_slot(slot: Slot, dir_uuid: bytes) -> bytes:
     body = _BODY.pack(
         _MAGIC,
         _FORMAT,
-        0,
+        state.forgotten,
         0,
         dir_uuid,
         slot.seq,
@@ -64,11 +65,13 @@ def decode_slot(data: bytes, dir_uuid: bytes | None) -> Slot | None:
     """None unless these are the exact bytes of a slot of this directory (of any, when `dir_uuid` is None)."""
     if len(data) != SLOT_BYTES or _CRC.pack(zlib.crc32(data[:-4])) != data[-4:]:
         return None
-    magic, written_format, _, _, owner, *numbers = _BODY.unpack_from(data)
+    magic, written_format, forgotten, _, owner, *numbers = _BODY.unpack_from(data)
+    if forgotten not in tuple(Forgotten):
+        return None
     if magic != _MAGIC or written_format != _FORMAT or owner != (dir_uuid or owner):
         return None
     seq, incarnation, term, voted_for, commit_index, *sealed = numbers
-    return Slot(seq, incarnation, HardState(term, voted_for, commit_index), *sealed)
+    return Slot(seq, incarnation, HardState(term, voted_for, commit_index, Forgotten(forgotten)), *sealed)
 
 
 def newest_slot(slots: tuple[Slot | None, Slot | None]) -> Slot:

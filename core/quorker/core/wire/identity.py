@@ -12,6 +12,7 @@ from typing import Final
 
 from quorker.core.errors import ConfigurationError, CorruptionError, IdentityMismatch
 
+IDENT: Final = "IDENT"
 FORMAT: Final = 1
 CLUSTER_ID_BYTES: Final = 16
 DIR_UUID_BYTES: Final = 16

@@ -93,7 +93,7 @@ def recover_log(segments: Iterable[tuple[str, bytes]], owner: Identity, slot: Sl
     log: RecoveredLog | None = None
     for (name, data), following in _with_next(segments):
         path = f"{WAL_DIRECTORY}/{name}"
-        header = _header(name, data, owner, path)
+        header = segment_header(name, data, owner, path)
         if log is None:
             log = RecoveredLog(LogShape(header.next_index))
         _require_successor(log.headers, header, log.shape, path)
@@ -101,7 +101,7 @@ def recover_log(segments: Iterable[tuple[str, bytes]], owner: Identity, slot: Sl
         if following is None:
             _replay_newest(log, header, data, owner, slot, path)
         else:
-            next_header = _header(*following, owner, f"{WAL_DIRECTORY}/{following[0]}")
+            next_header = segment_header(*following, owner, f"{WAL_DIRECTORY}/{following[0]}")
             _replay_closed(log, header, next_header, data, owner, path)
     if log is None:
         raise CorruptionError(WAL_DIRECTORY, 0, "the log is missing")
@@ -122,7 +122,8 @@ def _with_next(
         yield pending, None
 
 
-def _header(name: str, data: bytes, owner: Identity, path: str) -> SegmentHeader:
+def segment_header(name: str, data: bytes, owner: Identity, path: str) -> SegmentHeader:
+    """The header of a segment that has this name and all its bytes. Raises CorruptionError."""
     header = wal.decode_segment_header(data, owner, path)
     if wal.segment_name(header.segment, header.next_index) != name:
         raise CorruptionError(path, 0, f"is segment {header.segment} under another name")
@@ -228,7 +229,7 @@ def _proven_end(scan: Scan, header: SegmentHeader, slot: Slot) -> Position:
 
 
 def _require_promises(log: RecoveredLog, slot: Slot) -> None:
-    """The promises in the log are never older than their copy in a slot. Takes over the slot's commit hint."""
+    """The promises in the log are never older than their copy in a slot. Takes over what else only a slot knows."""
     found, copy = log.hard_state, slot.hard_state
     forgot_vote = found.term == copy.term and copy.voted_for not in (NOBODY, found.voted_for)
     if found.term < copy.term or forgot_vote:
@@ -237,4 +238,4 @@ def _require_promises(log: RecoveredLog, slot: Slot) -> None:
         why = f"ends in term {found.term}, but this node had promised term {copy.term}, vote {copy.voted_for}"
         raise CorruptionError(path, log.end.offset, why)
     commit_index = max(found.commit_index, copy.commit_index)
-    log.hard_state = HardState(found.term, found.voted_for, commit_index)
+    log.hard_state = HardState(found.term, found.voted_for, commit_index, copy.forgotten)

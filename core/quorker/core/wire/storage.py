@@ -25,6 +25,7 @@ from quorker.core.wire.reserve import Reserve
 from quorker.core.wire.segments import SegmentLane
 from quorker.core.wire.snapshot_meta import SnapshotRecord
 from quorker.core.wire.snapshot_store import SnapshotStore, SnapshotWriter
+from quorker.core.wire.storage_open import Trust
 from quorker.core.wire.wal import Record, Truncate
 
 SEGMENT_BYTES_MIN: Final = 1 << 10
@@ -63,15 +64,14 @@ class LogStorage:
         settings: StorageSettings | None = None,
         *,
         create: bool = True,
+        trust: Trust | None = None,
     ) -> None:
         settings = settings or StorageSettings()
         settings.validate()
         self._fs = GuardedFileSystem(fs)
-        if storage_open.is_unused(self._fs):
-            if not create:
-                raise ConfigurationError("the data directory holds no data, but this node should have some")
-            storage_open.make_directory(self._fs, identity, settings.segment_bytes)
-        found = storage_open.read_directory(self._fs, identity)
+        found = storage_open.open_directory(
+            self._fs, identity, settings.segment_bytes, create, trust or Trust()
+        )
         self.identity = found.identity
         self.fresh = found.is_fresh
         self.notes = tuple(found.notes)
@@ -185,6 +185,9 @@ class LogStorage:
         if records or hard_state.term != promised.term or hard_state.voted_for != promised.voted_for:
             self._write_records(records, shape, hard_state)
         self._hard_state = hard_state
+        if hard_state.forgotten is not promised.forgotten:
+            for _ in SLOT_NAMES:  # the only place where it stands
+                self._write_slot()
 
     def _plan(self, persist: Persist, shape: LogShape, records: list[Record]) -> None:
         """Add the records of one Persist, in the order it asks for: truncation, snapshot, entries."""

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from quorker.core.wire import wal
 from quorker.core.wire.filesystem import FileSystem
 from quorker.core.wire.guarded_filesystem import GuardedFileSystem
-from quorker.core.wire.identity import IDENT_BYTES, decode_identity
+from quorker.core.wire.identity import IDENT, IDENT_BYTES, decode_identity
 from quorker.core.wire.recovery import RecoveredLog
 from quorker.core.wire.state_slots import read_file
-from quorker.core.wire.storage_open import IDENT, Found, is_unused, read_directory
+from quorker.core.wire.storage_open import Found, is_unused, read_directory
 
 
 def describe_storage(files: FileSystem, entries: bool = False) -> Iterator[str]:
@@ -39,6 +39,8 @@ def _identity(found: Found) -> Iterator[str]:
     yield f"cluster {who.cluster_id.hex()}, node {who.node_id}, directory {who.dir_uuid.hex()}"
     yield f"opened {who.incarnation - 1} times, restore epoch {who.restore_epoch}"
     yield f"term {promised.term}, vote {promised.voted_for}, commit index at least {promised.commit_index}"
+    if promised.forgotten:
+        yield f"may have forgotten {promised.forgotten.name.lower()}: it rejoins without a vote"
 
 
 def _log(log: RecoveredLog) -> Iterator[str]:

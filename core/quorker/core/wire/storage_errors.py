@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from quorker.core.errors import StorageError
+from quorker.core.errors import CorruptionError, StorageError
+
+
+class NotUnderstood(CorruptionError):
+    """Intact bytes that this version does not know: they are a newer version's, and nothing is to be put aside."""
 
 
 class DiskFull(StorageError):

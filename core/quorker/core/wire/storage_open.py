@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from quorker.core.errors import CorruptionError
+from quorker.core.errors import ConfigurationError, CorruptionError
 from quorker.core.raft.config import NO_PROMISES, NO_SNAPSHOT, DurableState
-from quorker.core.raft.messages import HardState
-from quorker.core.wire import wal
+from quorker.core.raft.messages import Forgotten, HardState
+from quorker.core.wire import set_aside, wal
 from quorker.core.wire.guarded_filesystem import GuardedFileSystem
 from quorker.core.wire.hardstate import SLOT_NAMES, Slot, decode_slot, encode_slot
 from quorker.core.wire.identity import (
+    IDENT,
     IDENT_BYTES,
     Identity,
     decode_identity,
@@ -28,9 +29,8 @@ from quorker.core.wire.segments import TEMPORARY, SegmentLane
 from quorker.core.wire.snapshot_meta import SnapshotRecord
 from quorker.core.wire.snapshot_store import SNAPSHOT_DIRECTORY, SUFFIX, SnapshotStore, snapshot_path
 from quorker.core.wire.state_slots import StateSlots, read_file, read_slot, replace_file
-from quorker.core.wire.storage_errors import DiskFull
+from quorker.core.wire.storage_errors import DiskFull, NotUnderstood
 
-IDENT: Final = "IDENT"
 TORN_SUFFIX: Final = ".torn"
 TORN_KEPT: Final = 4
 _DIRECTORIES: Final = (WAL_DIRECTORY, SNAPSHOT_DIRECTORY)
@@ -53,6 +53,56 @@ class Found:
         return self.durable == DurableState() and not self.log.shape.snapshots
 
 
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What to make of a directory that cannot be, or must not be, believed.
+
+    `others_help`: the others can bring this member up to date, so that damage makes it rejoin without a say instead of
+    ending it. `rejoin`: somebody says that the directory is not what this node left behind: wiped, or put back.
+    """
+
+    others_help: bool = False
+    rejoin: bool = False
+
+
+def open_directory(
+    fs: GuardedFileSystem, identity: Identity, segment_bytes: int, create: bool, trust: Trust
+) -> Found:
+    """Make or read a directory, putting damage aside where that is allowed."""
+    if trust.rejoin:
+        _doubt(fs, identity, segment_bytes)
+    elif is_unused(fs):
+        if not create:
+            raise ConfigurationError("the data directory holds no data, but this node should have some")
+        make_directory(fs, identity, segment_bytes)
+    try:
+        return read_directory(fs, identity)
+    except NotUnderstood:
+        raise
+    except CorruptionError as damage:
+        if not (trust.others_help or trust.rejoin):
+            raise
+        owner = decode_identity(read_file(fs, IDENT, IDENT_BYTES + 1), IDENT)
+        remove_leftovers(fs)
+        aside = set_aside.begin_anew(fs, owner, segment_bytes)
+        found = read_directory(fs, identity)
+        found.notes.append(f"{damage}; log and snapshots were kept aside as {aside}")
+        return found
+
+
+def _doubt(fs: GuardedFileSystem, identity: Identity, segment_bytes: int) -> None:
+    """Use the directory as far as it goes, marked as one that may have forgotten promises."""
+    try:
+        if not is_unused(fs):
+            owner = decode_identity(read_file(fs, IDENT, IDENT_BYTES + 1), IDENT)
+            require_same_owner(owner, identity, "the data directory")
+            set_aside.doubt_everything(fs, owner)
+            return
+    except CorruptionError:
+        set_aside.keep_all_aside(fs)
+    make_directory(fs, identity, segment_bytes, HardState(forgotten=Forgotten.PROMISES))
+
+
 def is_unused(fs: GuardedFileSystem) -> bool:
     """Whether this directory has no IDENT because it was never in use.
 
@@ -73,18 +123,21 @@ def is_unused(fs: GuardedFileSystem) -> bool:
     return True
 
 
-def make_directory(fs: GuardedFileSystem, identity: Identity, segment_bytes: int) -> None:
+def make_directory(
+    fs: GuardedFileSystem, identity: Identity, segment_bytes: int, promised: HardState = NO_PROMISES
+) -> None:
     """Fill an unused directory; IDENT comes last and is what makes it count. Raises DiskFull."""
     names = fs.listdir("")
     for directory in _DIRECTORIES:
         if directory not in names:
             fs.mkdir(directory)
     for name in fs.listdir(WAL_DIRECTORY):  # an earlier attempt got no further than this
-        fs.unlink(f"{WAL_DIRECTORY}/{name}")
+        if set_aside.ASIDE not in name:
+            fs.unlink(f"{WAL_DIRECTORY}/{name}")
     lane = SegmentLane(fs, identity, segment_bytes, lambda: False)
     lane.start_segment((), 1, 0, HardState())
     for seq, name in enumerate(SLOT_NAMES):
-        slot = Slot(seq, 0, HardState(), lane.last_batch, 0, lane.segment, lane.offset)
+        slot = Slot(seq, 0, promised, lane.last_batch, 0, lane.segment, lane.offset)
         replace_file(fs, name, encode_slot(slot, identity.dir_uuid))
     lane.close()
     fs.fsync_dir("")
@@ -162,13 +215,14 @@ def _durable_state(log: RecoveredLog, snapshot: SnapshotRecord | None) -> Durabl
     if promised == NO_PROMISES and snapshot is None and not entries:
         return DurableState()
     commit_index = max(min(promised.commit_index, log.shape.last_index), meta.index)
-    hard_state = HardState(promised.term, promised.voted_for, commit_index)
+    hard_state = replace(promised, commit_index=commit_index)
     return DurableState(hard_state, meta, tuple(entries))
 
 
 def remove_leftovers(fs: GuardedFileSystem) -> None:
     """Files of a process that stopped in the middle of making them."""
-    for directory in ("", *_DIRECTORIES):
+    present = fs.listdir("")
+    for directory in ("", *[name for name in _DIRECTORIES if name in present]):
         for name in fs.listdir(directory):
             if name.endswith(TEMPORARY):
                 fs.unlink(f"{directory}/{name}" if directory else name)

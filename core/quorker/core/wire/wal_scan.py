@@ -12,6 +12,7 @@ from quorker.core.errors import CorruptionError
 from quorker.core.raft.messages import Entry, EntryKind, HardState
 from quorker.core.wire import wal
 from quorker.core.wire.snapshot_meta import decode_snapshot_record
+from quorker.core.wire.storage_errors import NotUnderstood
 from quorker.core.wire.wal import ALIGNMENT, Record, RecordHeader, Truncate
 
 
@@ -92,7 +93,7 @@ def scan_segment(data: bytes, seed: int, previous_batch: int, path: str, stop: i
 def _require_known(header: RecordHeader, path: str, offset: int) -> None:
     if header.type not in wal.TYPES or header.version != 1:
         what = f"record type {header.type}, version {header.version}"
-        raise CorruptionError(path, offset, f"{what} is unknown: was it written by a newer version?")
+        raise NotUnderstood(path, offset, f"{what} is unknown: was it written by a newer version?")
 
 
 def _batch(
@@ -123,10 +124,10 @@ def _record(header: RecordHeader, payload: bytes, path: str, offset: int) -> Rec
         if header.type == wal.TRUNCATE:
             return Truncate(header.position)
     except (ValueError, StructError):
-        raise CorruptionError(path, offset, "an entry that this version does not understand") from None
+        raise NotUnderstood(path, offset, "an entry that this version does not understand") from None
     record = decode_snapshot_record(payload, bool(header.flags)) if header.type == wal.SNAPSHOT else None
     if record is None:
-        raise CorruptionError(path, offset, "a record that this version does not understand")
+        raise NotUnderstood(path, offset, "a record that this version does not understand")
     return record
 
 

@@ -59,7 +59,7 @@ def flipped(image: Image, path: str, offset: int) -> Image:
 
 def kept(before: Image, after: Image) -> bool:
     """Every log and snapshot file is still there, byte for byte, under its name or a new one."""
-    there = [content for path, content in after.items() if content is not None]
+    there = [content for content in after.values() if content is not None]
     return all(before[path] in there for path in (*segments(before), *snapshots(before)))
 
 

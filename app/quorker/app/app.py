@@ -169,6 +169,7 @@ class App:
         workers: int | None = None,
         queues: Sequence[str] | None = None,
         shutdown_timeout: float = SHUTDOWN_SECONDS,
+        record: str | Path | None = None,
     ) -> FrontDoor:
         """Be a member of the cluster while the block runs: `with` in plain code, `async with` on trio and asyncio.
 
@@ -176,6 +177,7 @@ class App:
         first members, this one included; empty means this node is the whole cluster. `cluster`: a name that all members
         share (default: the app's). `workers`: jobs at a time (default min(5 * CPUs, 20), 0 for none), from `queues`, the
         first most urgent (default: those of the app's tasks). `shutdown_timeout`: seconds that running jobs get at the end.
+        `record`: a file for everything that this member is told, to be replayed elsewhere.
         """
         config = NodeConfig(
             data_dir=Path(data_dir) if data_dir is not None else Path(f".quorker/n{node_id}"),
@@ -187,6 +189,7 @@ class App:
             tls=tls,
             insecure_no_auth=insecure_no_auth,
             profile=profile,
+            record=Path(record) if record is not None else None,
         )
         plan = self._plan(workers, queues, shutdown_timeout)
         return FrontDoor(lambda: open_member(self, config, plan))

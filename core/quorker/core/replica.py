@@ -207,6 +207,25 @@ class Replica:
     def read(self, context: int) -> None:
         self.raft.read(context)
 
+    def campaign(self) -> None:
+        """Ask for votes now instead of after a timeout."""
+        self.raft.campaign()
+
+    def transfer(self, to: NodeId) -> None:
+        """Hand leadership to this member, as soon as it lacks nothing."""
+        self.raft.transfer(to)
+
+    def peer_unreachable(self, peer: NodeId) -> None:
+        self.raft.peer_unreachable(peer)
+
+    def snapshot_status(self, peer: NodeId, *, ok: bool) -> None:
+        """How the transfer of a snapshot to this member ended."""
+        self.raft.snapshot_status(peer, ok=ok)
+
+    def disk_latency(self, oldest_ms: int) -> None:
+        """How long the oldest write that is not durable has been waiting."""
+        self.raft.disk_latency(oldest_ms)
+
     def observe_time(self, now_ms: int) -> None:
         """What follows is received at this time; nothing becomes due by it."""
         self.now_ms = now_ms

@@ -121,10 +121,10 @@ class LocalCluster:
             if raft.leader == NOBODY and all(
                 node.is_connected(peer) for peer in self.running if peer != number
             ):
-                raft.campaign()
+                node.replica.campaign()
                 node.driver.wake()
             elif raft.leader in self.running:
-                self[raft.leader].replica.raft.transfer(number)
+                self[raft.leader].replica.transfer(number)
                 self[raft.leader].driver.wake()
             return node.is_leader
 

@@ -213,7 +213,7 @@ class Driver:
         """Nothing was written and nothing is lost: the lane waits, and a leader whose disk lags gives way."""
         now = self.replica.now_ms
         self._full_since_ms = self._full_since_ms or now
-        self.replica.raft.disk_latency(now - self._full_since_ms)
+        self.replica.disk_latency(now - self._full_since_ms)
 
     def _send(self, effect: Send) -> None:
         self.links.send(effect.to, effect.message)

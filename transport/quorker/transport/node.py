@@ -232,7 +232,7 @@ class Node:
         ]
         if not heirs:
             return False
-        raft.transfer(max(heirs)[1])
+        self.replica.transfer(max(heirs)[1])
         self.driver.wake()
         with trio.move_on_after(self.config.timing.election_ms / 1000):
             while self.replica.is_leader:

@@ -13,6 +13,7 @@ from quorker.transport.tls import TlsPaths
 
 Profile: TypeAlias = Literal["default", "fast"]
 NODE_ID_MAX: Final = 2**32 - 1
+RECORD_BYTES_MIN: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class NodeConfig:
     `members` maps node ids to "host:port" and is used once, when the directory is new; afterwards the replicated
     configuration decides and `members` only says where the others are. Empty: this node is the whole cluster.
     `listen` is "host:port"; port 0 takes a free one. `join`: start empty and wait to be added by a leader.
+    `record`: write every input of this member's core to this file, of `record_bytes_max` at most, to be replayed.
     `reserve_bytes`: disk space held back, so that a full disk can still be tidied up; 0 for none.
     """
 
@@ -61,6 +63,8 @@ class NodeConfig:
     snapshot_after_entries: int = 20_000
     keep_entries: int = 2_000
     reserve_bytes: int = 32 << 20
+    record: Path | None = None
+    record_bytes_max: int = 256 << 20
 
     @property
     def timing(self) -> Timing:
@@ -82,5 +86,9 @@ class NodeConfig:
             raise ConfigurationError(f"two members share one address: {dict(sorted(self.members.items()))}")
         if not self.cluster or len(self.cluster) > 64:
             raise ConfigurationError(f"cluster name {self.cluster!r} must have 1 to 64 characters")
+        if self.record_bytes_max < RECORD_BYTES_MIN:
+            raise ConfigurationError(
+                f"a recording of {self.record_bytes_max} bytes is too small: allow at least {RECORD_BYTES_MIN}"
+            )
         if self.secret is not None and len(self.secret) < 16:
             raise ConfigurationError(f"the secret has {len(self.secret)} bytes: use at least 16 random bytes")

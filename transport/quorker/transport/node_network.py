@@ -85,7 +85,7 @@ class NodeNetwork:
     def on_peer_down(self, peer: NodeId) -> None:
         """Groups forwarded to a leader that is gone are sent again, once there is a way to one."""
         raft = self._node.replica.raft
-        raft.peer_unreachable(peer)
+        self._node.replica.peer_unreachable(peer)
         self.mover.on_peer_down(peer)
         if peer == raft.leader:
             self._node.hosts.on_route_changed()

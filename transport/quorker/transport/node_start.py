@@ -28,6 +28,7 @@ from quorker.transport.clock import monotonic_ms, wall_ms
 from quorker.transport.disk import Disk
 from quorker.transport.driver import Driver
 from quorker.transport.endpoint import Endpoint, check_exposure, parse_endpoint
+from quorker.transport.flight_recorder import Recorder, start_recorded
 from quorker.transport.greeting import INSTANCE, Credentials
 from quorker.transport.listener import Listener
 from quorker.transport.node import Node
@@ -73,8 +74,11 @@ async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
     )
     try:
         prepared = _Prepared(config, endpoint, peers, disk)
-        async with _running(prepared) as node:
-            yield node
+        try:
+            async with _running(prepared) as node:
+                yield node
+        finally:
+            prepared.end_recording()
     finally:
         disk.close()
 
@@ -140,7 +144,12 @@ class _Prepared:
         self.refusals = Refusals(config.node_id, len(peers) - 1)
         seed_roster(self.roster, store)
         settings = replica_config(config, identity.incarnation)
-        replica = Replica.start(settings, durable, store, monotonic_ms(), wall_ms())
+        self.recorder = Recorder(config.record, config.record_bytes_max) if config.record else None
+        if self.recorder is None:
+            replica = Replica.start(settings, durable, store, monotonic_ms(), wall_ms())
+        else:
+            log.warning("node %s records all its inputs to %s", config.node_id, self.recorder.path)
+            replica = start_recorded(self.recorder, settings, durable, store, monotonic_ms(), wall_ms())
         self.node = Node(config, config.cluster, replica, config.listen)
         self._assemble(replica)
 
@@ -179,6 +188,10 @@ class _Prepared:
             self.failure = error
             self.node.faulted = str(error) or type(error).__name__
         self.nursery.cancel_scope.cancel()
+
+    def end_recording(self) -> None:
+        if self.recorder is not None:
+            self.recorder.close(f"the member stopped: {self.node.faulted or 'as asked'}")
 
     def on_refused(self, peer: NodeId, refusal: Refusal) -> None:
         raft = self.node.replica.raft
@@ -257,7 +270,7 @@ async def _start(prepared: _Prepared, nursery: trio.Nursery, stack: ExitStack) -
     nursery.start_soon(_announce, prepared)
     node.own.driver.open()
     if node.replica.raft.conf_state.voters == (config.node_id,):
-        node.replica.raft.campaign()  # nobody else can: there is no reason to wait for a timeout
+        node.replica.campaign()  # nobody else can: there is no reason to wait for a timeout
     driver.wake()
 
 

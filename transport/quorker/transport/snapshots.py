@@ -157,7 +157,7 @@ class SnapshotMover:
         finally:
             del self._outgoing[number]
             self._sending_to.discard(message.to)
-        self._replica.raft.snapshot_status(message.to, ok=arrived)
+        self._replica.snapshot_status(message.to, ok=arrived)
         self._wake()
 
     async def _stream(self, number: int, outgoing: _Outgoing, message: InstallSnapshot) -> bool:

@@ -62,6 +62,9 @@ class NodeOptions:
     ] = ()
     shutdown_timeout: Annotated[float, Parameter(help="Seconds that running jobs get at the end.")] = 15.0
     stop_at_eof: Annotated[bool, Parameter(help="Stop when standard input ends, for supervisors.")] = False
+    record: Annotated[
+        Path | None, Parameter(help="Write all that this member is told to a file, for sim replay-recording.")
+    ] = None
     log_level: Annotated[str, Parameter(help="debug, info, warning or error.")] = "info"
 
 
@@ -119,6 +122,7 @@ def _door(app: App, options: NodeOptions) -> FrontDoor:
         workers=options.workers,
         queues=options.queues or None,
         shutdown_timeout=options.shutdown_timeout,
+        record=options.record,
     )
 
 

@@ -12,6 +12,7 @@ from quorker.app.cli.sim.explain import explain
 from quorker.app.cli.sim.html import html
 from quorker.app.cli.sim.ls import ls
 from quorker.app.cli.sim.replay import replay
+from quorker.app.cli.sim.replay_recording import replay_recording
 from quorker.app.cli.sim.run import run
 from quorker.app.cli.sim.shrink import shrink
 
@@ -21,6 +22,7 @@ VERBS: Final = (
     shrink,
     explain,
     html,
+    replay_recording,
     check_determinism,
     ls,
 )

@@ -1,0 +1,47 @@
+"""`quorker sim replay-recording`: what real members recorded, repeated by the core of today, and drawn if wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from quorker.app.cli.output import print_table
+from quorker.app.cli.sim.html import write_page
+from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
+from quorker.core.wire.recording import Recording, read_recording
+from quorker.sim.diagram import page_of
+from quorker.sim.recorded_story import Told, ending_of, merged, tell
+
+
+def replay_recording(
+    *files: Annotated[Path, Parameter(help="Recordings of the members of one cluster.")],
+    to: Annotated[Path | None, Parameter(help="Draw all of them as one space-time diagram.")] = None,
+) -> int:
+    """Repeat what `quorker node --record` wrote down. Exits with 1 and names the first input that now has other effects."""
+    if not files:
+        raise InvalidInput("name the recordings to replay: what `quorker node --record FILE` has written")
+    recordings = [read_recording(_content(path), str(path)) for path in files]
+    parts = [tell(recording) for recording in recordings]
+    print_table(
+        ("RECORDING", "MEMBER", "INPUTS", "ENDS BECAUSE", "OUTCOME"),
+        [_row(recording, told) for recording, told in zip(recordings, parts, strict=True)],
+    )
+    if to is not None:
+        names = ", ".join(path.name for path in files)
+        write_page(to, page_of(merged(parts), "recorded members", names))
+        print(f"{to}: {sum(len(told.story.events) for told in parts)} events")
+    return EXIT_REFUSED if any(told.difference for told in parts) else EXIT_OK
+
+
+def _row(recording: Recording, told: Told) -> tuple[object, ...]:
+    outcome = f"differs at {told.difference}" if told.difference else "the same"
+    return recording.name, told.node_id, len(recording.inputs), ending_of(recording), outcome
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"recording {path} cannot be read: {error.strerror}") from None

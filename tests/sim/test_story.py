@@ -190,6 +190,24 @@ def test_what_clients_hold_begins_and_ends() -> None:
     assert of_kind(story, Kind.LET_GO)
 
 
+def test_a_grant_follows_from_what_was_decided_by_whomever(stories: list[Story]) -> None:
+    """A member that applies an entry later says what the first one to apply it has told."""
+    notices = [
+        (story, event)
+        for story in stories
+        for event in of_kind(story, Kind.SEND)
+        if event.details["message"] == "notice" and "job " in event.text and " is yours by " in event.text
+    ]
+    late = 0
+    for story, event in notices:
+        token = event.text.split()[-1]
+        decided = next(each for each in of_kind(story, Kind.DECISION) if each.text.endswith(f" as {token}"))
+        if decided.number < event.number and story[event.causes[0]].kind is Kind.APPLY:
+            assert decided in past(story, event)
+            late += story[decided.causes[0]].lane != event.lane
+    assert late > 0
+
+
 def test_operations_come_from_outside(stories: list[Story]) -> None:
     for story in stories:
         operations = of_kind(story, Kind.OPERATION)

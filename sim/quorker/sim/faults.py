@@ -6,6 +6,7 @@ What is done to the network is `faults_network`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Fault, FaultKind, Target
@@ -16,6 +17,18 @@ from quorker.sim.kernel import Call
 from quorker.sim.story import NEMESIS, Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
+
+OF_NO_MEMBER: Final = frozenset(
+    {
+        FaultKind.POWER_CUT,
+        FaultKind.SPLIT,
+        FaultKind.RING,
+        FaultKind.SWIZZLE,
+        FaultKind.CLIENT_CRASH,
+        FaultKind.CLIENT_PAUSE,
+    }
+)
+"""Faults that strike all members, or none: whatever member the plan names."""
 
 
 class Nemesis:
@@ -70,8 +83,9 @@ class Nemesis:
         story = world.trace.story
         if story is not None:
             amount = f", amount {fault.amount}" if fault.amount else ""
-            text = f"{fault.kind} on n{node.id} for {fault.for_ns / 1e6:.3f} ms{amount}"
-            about = {"fault": str(fault.kind), "node": node.id, "for_ns": fault.for_ns}
+            whom = "" if fault.kind in OF_NO_MEMBER else f" on n{node.id}"
+            text = f"{fault.kind}{whom} for {fault.for_ns / 1e6:.3f} ms{amount}"
+            about = {"fault": str(fault.kind), "node": node.id if whom else 0, "for_ns": fault.for_ns}
             story.enter(NEMESIS, Kind.FAULT, text, **about)
         world.note(f"fault {fault.kind}")
         strike = self._strikes.get(fault.kind)

@@ -310,7 +310,7 @@ class Host(ABC):
 
     def tell_applied(self, index: int) -> None:
         if self.world.trace.story is not None:
-            self.world.trace.story.add(f"n{self.id}", Kind.APPLY, f"has applied {index}", index=index)
+            self.world.trace.story.applied(self.id, index)
 
     def tell(self, kind: Kind, text: str) -> None:
         """Something rare that this member does, for the story."""

@@ -16,12 +16,11 @@ from quorker.sim.client import Lines, SimClient
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.faults_network import Strike
-from quorker.sim.host import Host, ignore, leader_of
+from quorker.sim.host import Host, leader_of
 from quorker.sim.job_checks import JobOracles, Order
 from quorker.sim.kernel import MS, Call
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.replica_node import ReplicaNode
-from quorker.sim.story import LOG, Kind
 from quorker.sim.world import World
 
 FASTEST_PPM = 90_000  # no case has a clock, or changes one, by more
@@ -40,7 +39,7 @@ class JobsCluster(Phases[ReplicaNode]):
         self.jobs.on_revoked = self.beliefs.revoke
         story = self.world.trace.story
         if story is not None:
-            self.jobs.on_event = lambda text: ignore(story.add(LOG, Kind.DECISION, text))
+            self.jobs.on_event = story.decide
         self.clients: dict[int, SimClient] = {}
 
     def node(self, node_id: NodeId, clock: NodeClock, disk: LogDisk) -> ReplicaNode:

@@ -246,13 +246,18 @@ def _sendings(parts: Sequence[Told], shifts: Sequence[int]) -> dict[Place, Place
                 for sender, each in enumerate(parts)
                 for number in each.sent.get(key, [])
             )
-            for number in heard:
-                at_ns = part.at(number) - shifts[receiver]
-                before = [place for place in free if place[0] <= at_ns] or free[:1]
-                if before:
-                    free.remove(before[-1])
-                    found[receiver, number] = before[-1][1:]
+            taken = [(number, _taken(free, part.at(number) - shifts[receiver])) for number in heard]
+            found.update({(receiver, number): sending for number, sending in taken if sending is not None})
     return found
+
+
+def _taken(free: list[tuple[int, int, int]], at_ns: int) -> Place | None:
+    """The last of the free sendings until then; the first one when clocks say that all are later."""
+    before = [place for place in free if place[0] <= at_ns] or free[:1]
+    if not before:
+        return None
+    free.remove(before[-1])
+    return before[-1][1:]
 
 
 def _in_order(

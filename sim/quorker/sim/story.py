@@ -87,6 +87,9 @@ class Story:
         self._commits: dict[str, int] = {}
         self._terms: dict[str, int] = {}
         self._issued: dict[tuple[int, int], int] = {}
+        self._last_decision = NOTHING
+        self._undated: list[int] = []  # decisions of an entry whose index is not known yet
+        self._decided: dict[int, list[int]] = {}
         self._requests: dict[tuple[int, int], int] = {}
         self._down: dict[str, int] = {}  # lane -> the event that ended its process
         self._last_durable: dict[str, int] = {}  # lane of a member -> the last thing its disk promised
@@ -182,6 +185,20 @@ class Story:
 
     def is_down(self, lane: str) -> bool:
         return lane in self._down
+
+    # ------------------------------------------------------------------ the replicated state machine
+
+    def decide(self, text: str) -> None:
+        """What applying the present entry means, told by whoever applies it first; each follows from the last."""
+        self._last_decision = self.add(LOG, Kind.DECISION, text, (self._last_decision,))
+        self._undated.append(self._last_decision)
+
+    def applied(self, node_id: int, index: int) -> None:
+        """A member is at this index. What it says now follows from what was decided there, by whomever."""
+        if self._undated:
+            self._decided[index], self._undated = self._undated, []
+        decided = self._decided.get(index, ())
+        self.begin(f"n{node_id}", Kind.APPLY, f"has applied {index}", decided, index=index)
 
     # ------------------------------------------------------------------ disks
 

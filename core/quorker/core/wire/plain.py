@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from quorker.core.errors import ProtocolError
@@ -16,6 +15,7 @@ from quorker.core.jobs.snapshot import SnapshotView
 
 T = TypeVar("T")
 
+_UNIONS = (Union, get_origin(int | None))
 ENTIRE_STORE = "state"  # a view stands for a whole state machine, which is compared by itself
 
 
@@ -45,7 +45,7 @@ def from_plain(wanted: type[T], plain: Any) -> T:
 
 def _value(wanted: Any, plain: Any) -> Any:
     origin = get_origin(wanted)
-    if origin in (Union, UnionType):
+    if origin in _UNIONS:
         return None if plain is None else _value(_other_than_none(wanted), plain)
     if origin is tuple:
         return tuple(_value(get_args(wanted)[0], each) for each in plain)
@@ -59,7 +59,7 @@ def _value(wanted: Any, plain: Any) -> Any:
 
 
 def _other_than_none(wanted: Any) -> Any:
-    (only,) = (each for each in get_args(wanted) if each is not NoneType)
+    (only,) = (each for each in get_args(wanted) if each is not type(None))
     return only
 
 

@@ -177,7 +177,7 @@ function shadeTarget(brush, { view, story }, span, left, right, colour) {
   const target = story.events.details[span.event].node;
   const lane = view.lanes[story.lanes.indexOf(`n${target}`)];
   if (!lane) return;
-  brush.globalAlpha = 0.10;
+  brush.globalAlpha = 0.06;
   brush.fillStyle = colour;
   brush.fillRect(left, lane.top + 1, right - left, lane.height - 2);
   brush.globalAlpha = 0.7;

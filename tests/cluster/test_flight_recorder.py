@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 import trio
@@ -13,7 +15,7 @@ import trio
 from quorker.app.cli import main
 from quorker.core.errors import EXIT_CORRUPT, EXIT_OK, EXIT_REFUSED, EXIT_USAGE, ConfigurationError
 from quorker.core.raft.core import Raft
-from quorker.core.replica import LogClock
+from quorker.core.replica import LogClock, Replica
 from quorker.core.wire.recording import InputKind, Recording, read_recording
 from quorker.jepsen_like.calls import count_up, enqueue, ignore_cancel, receive
 from quorker.jepsen_like.local_cluster import LocalCluster, local_cluster
@@ -21,6 +23,7 @@ from quorker.sim.explain import causal_past
 from quorker.sim.recorded_run import replay
 from quorker.sim.recorded_story import Told, merged, tell
 from quorker.sim.story import Kind, Story
+from quorker.transport import node_start
 from quorker.transport.flight_recorder import RecordedReplica, Recorder
 from quorker.transport.node_config import NodeConfig
 from quorker.transport.node_start import open_node
@@ -233,7 +236,8 @@ def test_damage_is_named_and_a_cut_is_told(recorded: Recorded, tmp_path: Path, c
     assert main(["sim", "replay-recording", str(damaged)]) == EXIT_CORRUPT
     assert f"{damaged} is damaged at byte " in capsys.readouterr().err
     cut = tmp_path / "cut.rec"
-    cut.write_bytes(data[: len(data) // 2])
+    inputs = recorded.recordings[0].inputs
+    cut.write_bytes(data[: inputs[len(inputs) // 2].offset + 3])
     assert main(["sim", "replay-recording", str(cut)]) == EXIT_OK
     assert "cut off at byte " in capsys.readouterr().out
 
@@ -289,3 +293,24 @@ def test_where_nothing_can_be_written_the_member_does_not_start(tmp_path: Path) 
         ConfigurationError, match="a recording of 5 bytes is too small: allow at least 1048576"
     ):
         lone(tmp_path, record_bytes_max=5).validate()
+
+
+def test_no_input_goes_past_the_recorder() -> None:
+    """Whatever a driver may call on a replica is recorded, or only looks."""
+    looks = {"start", "next_deadline"}
+    calls = {
+        name
+        for name, value in vars(Replica).items()
+        if isinstance(value, FunctionType | classmethod) and not name.startswith("_")
+    }
+    assert calls - looks == {name for name in vars(RecordedReplica) if name in calls}
+
+
+def test_drivers_tell_raft_nothing_themselves() -> None:
+    inputs = {"step", "observe_time", "tick", "propose", "propose_config", "read", "transfer", "campaign"}
+    inputs |= {"forget_leader", "persisted", "persist_failed", "disk_latency", "applied", "snapshot_made"}
+    inputs |= {"peer_unreachable", "snapshot_status", "drain"}
+    assert inputs <= set(vars(Raft))
+    folder = Path(node_start.__file__).parent
+    told = re.compile(rf"\braft\.({'|'.join(sorted(inputs))})\(")
+    assert [path.name for path in folder.glob("*.py") if told.search(path.read_text())] == []

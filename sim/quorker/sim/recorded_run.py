@@ -145,4 +145,5 @@ _INPUTS: Final[dict[InputKind, Callable[..., object]]] = {
     InputKind.PEER_UNREACHABLE: Replica.peer_unreachable,
     InputKind.SNAPSHOT_STATUS: _snapshot_status,
     InputKind.DISK_LATENCY: Replica.disk_latency,
+    InputKind.REQUEST_SNAPSHOT: Replica.request_snapshot,
 }

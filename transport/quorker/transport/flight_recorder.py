@@ -120,6 +120,7 @@ class RecordedReplica(Replica):
 
     recorder: Recorder
     encoder: RaftEncoder
+    draining = False
 
     def _remember(self, kind: InputKind, *arguments: Any) -> None:
         self.recorder.add(kind, arguments, print_of_state(self.raft, self.store_index))
@@ -147,6 +148,12 @@ class RecordedReplica(Replica):
     def persisted(self, seq: int) -> None:
         super().persisted(seq)
         self._remember(InputKind.PERSISTED, seq)
+
+    def request_snapshot(self) -> None:
+        """An input only when the driver asks; a drain takes the snapshots that are due by itself."""
+        super().request_snapshot()
+        if not self.draining:
+            self._remember(InputKind.REQUEST_SNAPSHOT)
 
     def snapshot_saved(self, meta: SnapshotMeta) -> int:
         keep_from = super().snapshot_saved(meta)
@@ -184,7 +191,9 @@ class RecordedReplica(Replica):
 
     def drain(self) -> list[ReplicaEffect]:
         """Only then is a file worth flushing: the driver is about to act on it."""
+        self.draining = True
         effects = super().drain()
+        self.draining = False
         self.recorder.add(InputKind.DRAIN, (), print_of_effects(effects))
         if effects:
             self.recorder.flush()

@@ -52,6 +52,7 @@ class InputKind(IntEnum):
     DISK_LATENCY = 14
     DRAIN = 15
     END = 16
+    REQUEST_SNAPSHOT = 17
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from quorker.app import (
     current_job,
 )
 from quorker.app.front_door import WorkPlan, attach
-from quorker.core.jobs.commands import EnqueueJobs, NewJob, OpenSession
+from quorker.core.jobs.commands import EnqueueJobs, NewJob, OpenSession, ReplaceSessions
 from quorker.transport.memory import MemoryStore
 
 pytestmark = pytest.mark.trio
@@ -346,7 +346,8 @@ async def test_a_lost_lease_stops_the_job_and_the_next_holder_has_a_higher_fence
         await first_runs.wait()
         async with attach(app, memory.connect("two"), plan):
             # A new process opens a session under the name of the first one, which ends that one.
-            memory.apply(0, 0, 10**9, OpenSession("one", 1000, replaces=True))
+            opened = memory.apply(0, 0, 10**9, OpenSession("one", 1000))
+            memory.apply(int(opened[1]), 0, 1, ReplaceSessions())
             await first_stopped.wait()
             assert await job.aresult() == runs[1][0]
     assert [what for _, what in runs] == ["stopped", "finished"]

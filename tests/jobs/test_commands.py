@@ -25,6 +25,7 @@ from quorker.core.jobs.commands import (
     JobInState,
     NewJob,
     OpenSession,
+    ReplaceSessions,
     RetryPolicy,
     SetHolds,
     SetRangeInHash,
@@ -110,13 +111,15 @@ SAMPLES: tuple[Command, ...] = (
     Batch((JobInState("j", ("", "Enqueued")), SetHolds("k", "v", False)), (AddToSet("k", "v", 1.5),)),
     SetRangeInHash("k", (("f", None), ("", "v"))),
     OpenSession("n", 1000),
+    ReplaceSessions(),
 )
 
 
 def test_numbers_are_those_of_the_contract_and_compound_ones_from_64() -> None:
     assert [getattr(commands, name).OP for name in CONTRACT] == list(range(1, 35))
     assert [getattr(commands, name).OP for name in COMPOUND] == list(range(64, 84))
-    assert {each.__name__ for each in commands.COMMAND_TYPES} == {*CONTRACT, *COMPOUND}
+    assert commands.ReplaceSessions.OP == 96  # after those that are kept for later
+    assert {each.__name__ for each in commands.COMMAND_TYPES} == {*CONTRACT, *COMPOUND, "ReplaceSessions"}
 
 
 @pytest.mark.parametrize("command", SAMPLES, ids=lambda command: type(command).__name__)

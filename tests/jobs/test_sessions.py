@@ -15,6 +15,7 @@ from quorker.core.jobs.commands import (
     KeepAlive,
     OpenSession,
     ReleaseJob,
+    ReplaceSessions,
     Subscribe,
 )
 from quorker.core.jobs.limits import Limits
@@ -60,13 +61,33 @@ def test_a_restarted_process_ends_its_older_sessions_at_once(lone: LoneStore) ->
     old = lone.worker(name="host-1")
     other = lone.open("host-2")
     (job_id,) = lone.enqueue()
-    new = lone.open("host-1", replaces=True)
+    new = lone.open("host-1")
+    assert lone.do(ReplaceSessions(), new) == 1
     assert list(lone.store.sessions) == [other, new]
     assert [(notice.session, notice.kind) for notice in lone.outcome.notices] == [(old, "session_closed")]
     assert (lone.state(job_id), lone.job(job_id).lost) == ("Enqueued", 1)
 
 
-def test_without_replaces_sessions_of_a_name_live_side_by_side(lone: LoneStore) -> None:
+def test_an_opening_that_comes_late_ends_no_newer_session(lone: LoneStore) -> None:
+    """Its process has opened another session since: what that one holds must not be given away."""
+    late = [(777, OpenSession("host", 60_000))]
+    first = lone.group(0, 0, late)[0][1]
+    assert isinstance(first, int)
+    lone.do(CloseSession(), first)
+    holder = lone.worker(name="host")
+    (job_id,) = lone.enqueue()
+    ghost = lone.group(0, 0, late)[0][1]
+    assert lone.state(job_id) == "Processing"
+    assert list(lone.store.sessions) == [holder, ghost]
+    assert lone.group(first, 0, [(9, ReplaceSessions())])[0][1] == "session_expired"
+    assert lone.do(ReplaceSessions(), holder) == 0
+
+
+def test_replacing_belongs_to_a_session(lone: LoneStore) -> None:
+    assert lone.group(0, 0, [(1, ReplaceSessions())])[0][1] == "no_session"
+
+
+def test_without_replacing_sessions_of_a_name_live_side_by_side(lone: LoneStore) -> None:
     assert len({lone.open("host"), lone.open("host")}) == len(lone.store.sessions) == 2
 
 

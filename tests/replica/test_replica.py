@@ -10,7 +10,7 @@ import pytest
 from quorker.core.errors import NotApplied, Unknown
 from quorker.core.jobs.commands import EnqueueJobs, IncrementCounter, NewJob
 from quorker.core.raft.effects import DropReason, ReadReady, Role
-from quorker.core.replica import LogClock
+from quorker.core.replica import Forward, LogClock, Refused
 
 codec: Any = msgpack
 
@@ -195,3 +195,17 @@ def test_a_session_survives_a_change_of_leader(cluster: Any) -> None:
     assert cluster.submit(3, counter()).error is None
     assert cluster.sessions[3].session_id == session_id
     assert value_of(cluster, 2) == 2
+
+
+def test_nothing_is_forwarded_to_a_leader_that_is_not_heard(cluster: Any) -> None:
+    """One that may not campaign never forgets its leader; what it forwarded would arrive, but no answer comes back."""
+    replica = cluster.replicas[3]
+    replica.drain()
+    group = codec.packb([9, 0, [[1, [66]]]])
+    replica.submit(group, 3)
+    assert [type(effect) for effect in replica.drain()] == [Forward]
+    replica.observe_time(cluster.now_ms + replica.config.leader_silent_ms)
+    replica.submit(group, 3)
+    (refused,) = replica.drain()
+    assert isinstance(refused, Refused)
+    assert refused.reason is DropReason.NOT_LEADER

@@ -75,7 +75,7 @@ def test_a_load_that_was_overtaken_is_ignored() -> None:
 
 def test_a_snapshot_names_what_is_applied(small: Any) -> None:
     small.save_snapshots = False
-    enqueue_many(small, 5)
+    enqueue_many(small, 2)
     replica = small.replicas[2]
     replica.request_snapshot()
     (effect,) = [each for each in replica.drain() if isinstance(each, SaveSnapshot)]

@@ -8,7 +8,14 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 import pytest
 
 from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
-from quorker.core.jobs.commands import IncrementCounter, KeepAlive, OpenSession, Subscribe, encode
+from quorker.core.jobs.commands import (
+    IncrementCounter,
+    KeepAlive,
+    OpenSession,
+    ReplaceSessions,
+    Subscribe,
+    encode,
+)
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.session import GROUP_COMMANDS_MAX, WINDOW, ClientSession, SessionConfig, SessionState
 from quorker.core.worker import Worker
@@ -22,7 +29,7 @@ COMMAND = IncrementCounter("c", 1)
 @pytest.fixture
 def session() -> ClientSession:
     """Open since 100 ms, asked for at 0."""
-    made = ClientSession(SessionConfig("s", TTL_MS, retransmit_ms=2_000), nonce=42)
+    made = ClientSession(SessionConfig("s", TTL_MS, retransmit_ms=2_000, replaces=False), nonce=42)
     made.open(0)
     made.take_group()
     made.tick(100)
@@ -51,17 +58,17 @@ def submit(session: ClientSession, count: int = 1, deadline_ms: int = 10**9) -> 
 
 
 def test_opening_names_its_nonce_and_is_repeated_until_answered() -> None:
-    session = ClientSession(SessionConfig("s", TTL_MS, retransmit_ms=2_000), nonce=42)
+    session = ClientSession(SessionConfig("s", TTL_MS, retransmit_ms=2_000, replaces=False), nonce=42)
     session.open(0)
     first = session.take_group()
-    assert codec.unpackb(first) == [0, 0, [[42, list(encode(OpenSession("s", TTL_MS, True)))]]]
+    assert codec.unpackb(first) == [0, 0, [[42, list(encode(OpenSession("s", TTL_MS)))]]]
     assert session.take_group() is None
     session.tick(2_000)
     assert session.take_group() == first
 
 
 def test_commands_wait_until_the_session_is_open() -> None:
-    session = ClientSession(SessionConfig("s", TTL_MS), nonce=42)
+    session = ClientSession(SessionConfig("s", TTL_MS, replaces=False), nonce=42)
     submit(session)
     assert session.take_group() is None
     session.open(0)
@@ -69,6 +76,17 @@ def test_commands_wait_until_the_session_is_open() -> None:
     assert session.take_group() is None
     session.on_opened(SESSION_ID)
     assert group_of(session) == (SESSION_ID, 1, [1])
+
+
+def test_older_sessions_of_the_name_are_ended_from_within_the_new_one() -> None:
+    """The opening itself may come late and must end nobody's session."""
+    session = ClientSession(SessionConfig("s", TTL_MS), nonce=42)
+    session.open(0)
+    session.take_group()
+    session.on_opened(SESSION_ID)
+    packed = session.take_group()
+    assert packed is not None
+    assert codec.unpackb(packed) == [SESSION_ID, 1, [[1, list(encode(ReplaceSessions()))]]]
 
 
 def test_sequences_count_up_and_answers_move_the_acknowledged_mark(session: ClientSession) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorker.sim.clock import EPOCH_MS, NodeClock
+from quorker.sim.clock import EPOCH_MS, STOPPED_PPM, NodeClock
 from quorker.sim.kernel import MS, SECOND
 
 RATES = st.integers(-100_000, 100_000)
@@ -36,3 +36,21 @@ def test_the_wall_clock_jumps_back() -> None:
     assert clock.wall_ms(7 * MS) == EPOCH_MS + 507
     clock.jump_wall(-1000)
     assert clock.wall_ms(7 * MS) == EPOCH_MS - 493
+
+
+def test_a_wall_clock_that_is_slewed_gains_without_a_jump() -> None:
+    clock = NodeClock()
+    clock.set_wall_rate(SECOND, 100_000)
+    assert clock.wall_ms(SECOND) == EPOCH_MS + 1_000
+    assert clock.wall_ms(2 * SECOND) == EPOCH_MS + 2_100
+    clock.set_wall_rate(2 * SECOND, 0)
+    assert clock.wall_ms(3 * SECOND) == EPOCH_MS + 3_100
+    assert clock.monotonic_ms(3 * SECOND) == 3_000
+
+
+def test_a_frozen_wall_clock_stands_still_and_stays_behind() -> None:
+    clock = NodeClock()
+    clock.set_wall_rate(SECOND, STOPPED_PPM)
+    assert clock.wall_ms(5 * SECOND) == EPOCH_MS + 1_000
+    clock.set_wall_rate(5 * SECOND, 0)
+    assert clock.wall_ms(6 * SECOND) == EPOCH_MS + 2_000

@@ -10,6 +10,7 @@ from quorker.core.raft.config import RaftConfig
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
 from quorker.sim.cluster import run_case
 from quorker.sim.disk import DiskKnobs
+from quorker.sim.expansion import JOBS_CHURN, expand
 from quorker.sim.kernel import MS
 from quorker.sim.network import NetworkKnobs
 from quorker.sim.node import Node
@@ -85,3 +86,14 @@ def test_two_snapshots_may_wait_for_a_slow_machine() -> None:
         ops = (*proposals, Op(200 * MS, OpKind.ADD_LEARNER, 4))
         case = Case(seed=seed, spares=1, chaos_ns=400 * MS, plan=(slow, *snapshots), ops=ops)
         assert run_case(case).violation is None
+
+
+def test_an_opening_that_comes_late_takes_no_jobs_from_a_newer_session() -> None:
+    """A copy of an old process's opening, held up on its way to the leader, ended the session of the new one."""
+    assert run_case(expand(80070, JOBS_CHURN)).violation is None
+
+
+@pytest.mark.parametrize("seed", [80029, 80078])
+def test_a_member_that_was_removed_keeps_no_session_alive(seed: int) -> None:
+    """It never forgot its leader and forwarded for ever, while answers and grants did not reach it any more."""
+    assert run_case(expand(seed, JOBS_CHURN)).violation is None

@@ -59,6 +59,11 @@ class ReplicaConfig:
     maintenance_interval_ms: int = 10
     busy_retry_ms: int = 50
 
+    @property
+    def leader_silent_ms(self) -> int:
+        """When a voter would have campaigned."""
+        return 2 * self.raft.election_timeout
+
 
 @dataclass(frozen=True, slots=True)
 class Forward:
@@ -197,12 +202,19 @@ class Replica:
         """A group of commands from this node's own sessions (`origin` is our id) or forwarded by a member."""
         if self.raft.role is Role.LEADER:
             self._queue(Group(group, origin))
-        elif origin == self.node_id and self.raft.leader not in (NOBODY, self.node_id):
+        elif origin == self.node_id and self._hears_leader():
             self._effects.append(Forward(self.raft.leader, group))
         else:
             self._refuse(
                 Group(group, origin), DropReason.NOT_LEADER if self.raft.leader else DropReason.NO_LEADER
             )
+
+    def _hears_leader(self) -> bool:
+        """A member that may not campaign never forgets its leader. If that is silent, what we forward may still reach it
+        while no answer comes back here: the sessions of deaf clients would live, and what they were granted be stuck.
+        """
+        silent_ms = self.raft.now - self.raft.last_leader_contact
+        return self.raft.leader not in (NOBODY, self.node_id) and silent_ms < self.config.leader_silent_ms
 
     def read(self, context: int) -> None:
         self.raft.read(context)

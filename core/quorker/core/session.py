@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
-from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, encode
+from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, ReplaceSessions, encode
 
 _codec: Any = msgpack
 WINDOW: Final = 4096  # commands under way at once; the replicas keep that many replies per session
@@ -50,7 +50,8 @@ class Pending:
 
 @dataclass(slots=True)
 class SessionConfig:
-    """`ttl_ms`: how long the replicas wait for a sign of life. `retransmit_ms`: unanswered groups go out again."""
+    """`ttl_ms`: how long the replicas wait for a sign of life. `retransmit_ms`: unanswered groups go out again.
+    `replaces`: the name is this process's alone, so older sessions of that name are dead."""
 
     name: str
     ttl_ms: int = 10_000
@@ -158,7 +159,7 @@ class ClientSession:
         self._opened_sent_ms = self.now_ms
         if self._open_first_sent_ms < 0:
             self._open_first_sent_ms = self.now_ms
-        command = OpenSession(self.config.name, self.config.ttl_ms, self.config.replaces)
+        command = OpenSession(self.config.name, self.config.ttl_ms)
         return bytes(self._packer.pack([0, 0, [[self.nonce, encode(command)]]]))
 
     def on_route_changed(self) -> None:
@@ -186,6 +187,8 @@ class ClientSession:
         if self.state is SessionState.OPENING:
             self.state, self.session_id = SessionState.OPEN, session_id
             self._renewed_ms = self._open_first_sent_ms
+            if self.config.replaces:  # those that are not ended by it expire within the ttl themselves
+                self.submit(ReplaceSessions(), self.now_ms, self.now_ms + self.config.ttl_ms, None)
 
     def on_reply(self, seq: int, reply: Any) -> None:
         """`reply` is (0, value), or (1, reason, detail). Repeated and late replies are ignored."""

@@ -25,6 +25,7 @@ from quorker.sim.case import (
 )
 from quorker.sim.disk import GROUPED_MAX, DiskKnobs
 from quorker.sim.expansion_files import put_on_files
+from quorker.sim.expansion_hosts import worsen_hosts
 from quorker.sim.expansion_network import worsen_network
 from quorker.sim.kernel import MS, SECOND, US
 from quorker.sim.network import LATENCIES, NetworkKnobs
@@ -50,11 +51,12 @@ SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_0
 CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
 LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
 JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True)
+JOBS_CHURN: Final = Profile("jobs-churn", (3, 3, 2, 1, 5), (1_500, 4_000), 20, 60, 1_000_000, jobs=True)
 DAMAGE: Final = Profile("damage", (3, 3, 3, 5), (400, 1_200), 12, 40, 0, damage_max=8)
 DAMAGED_JOBS: Final = Profile("damaged-jobs", (3, 3, 5), (1_500, 4_000), 12, 60, 0, jobs=True, damage_max=6)
 FILES: Final = Profile("files", (3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 150_000, files_ppm=MILLION)
 PROFILES: Final = {
-    profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, DAMAGE, DAMAGED_JOBS, FILES)
+    profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, JOBS_CHURN, DAMAGE, DAMAGED_JOBS, FILES)
 }
 
 _BRIEF: Final = 1 * MS
@@ -122,14 +124,12 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         clocks=_clocks(Stream(seed, "clock knobs"), voters + spares + (jobs.clients if jobs else 0)),
         plan=_plan(Stream(seed, "plan"), profile, voters + spares, chaos_ns),
         traps=_traps(Stream(seed, "traps"), chaos_ns),
-        ops=_ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns)
-        if jobs is None
-        else _client_ops(Stream(seed, "client ops"), profile, jobs.clients, chaos_ns),
+        ops=_all_ops(seed, profile, voters, spares, chaos_ns, jobs),
         dead_in_calm=0 if churns or not draw.chance(250_000) else draw.between(0, (voters - 1) // 2),
         thorough=draw.chance(100_000),
         jobs=jobs,
     )
-    case = worsen_network(case, profile.faults_max)
+    case = worsen_hosts(worsen_network(case, profile.faults_max), profile.faults_max)
     case = _damaged(case, profile) if profile.damage_max else case
     return put_on_files(case, profile.files_ppm, profile.faults_max)
 
@@ -269,17 +269,32 @@ def _traps(draw: Stream, chaos_ns: int) -> tuple[Trap, ...]:
 _CHURN: Final = (OpKind.ADD_VOTER, OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
 
 
+def _all_ops(
+    seed: int, profile: Profile, voters: int, spares: int, chaos_ns: int, jobs: JobsKnobs | None
+) -> tuple[Op, ...]:
+    if jobs is None:
+        return _ops(Stream(seed, "ops"), profile, voters, spares, chaos_ns)
+    ops = _client_ops(Stream(seed, "client ops"), profile, jobs.clients, chaos_ns)
+    if spares:
+        churn = _churn(Stream(seed, "churn beside jobs"), profile, voters + spares, chaos_ns)
+        ops = tuple(sorted((*ops, *churn), key=lambda op: op.at_ns))
+    return ops
+
+
+def _churn(draw: Stream, profile: Profile, nodes: int, chaos_ns: int) -> list[Op]:
+    return [
+        Op(draw.below(chaos_ns), draw.choice(_CHURN), draw.between(1, nodes), draw.between(1, nodes))
+        for _ in range(draw.between(1, max(2, profile.ops_max // 4)))
+    ]
+
+
 def _ops(draw: Stream, profile: Profile, voters: int, spares: int, chaos_ns: int) -> tuple[Op, ...]:
     nodes = voters + spares
     reads_ppm = draw.choice((0, 100_000, 300_000, 600_000))
     count = draw.between(profile.ops_max // 4, profile.ops_max)
     ops = [_op(draw, nodes, chaos_ns, reads_ppm) for _ in range(count)]
     if spares:
-        count = draw.between(1, max(2, profile.ops_max // 4))
-        ops.extend(
-            Op(draw.below(chaos_ns), draw.choice(_CHURN), draw.between(1, nodes), draw.between(1, nodes))
-            for _ in range(count)
-        )
+        ops.extend(_churn(draw, profile, nodes, chaos_ns))
     return tuple(sorted(ops, key=lambda op: op.at_ns))
 
 

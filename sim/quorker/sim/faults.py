@@ -1,6 +1,6 @@
-"""Performs a case's plan of faults on nodes, disks and clocks, and ends all of them when the calm begins.
+"""Performs a case's plan of faults on nodes and disks, and ends all of them when the calm begins.
 
-What is done to the network is `faults_network`.
+What is done to the network is `faults_network`, to clocks `faults_clocks`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Final
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Fault, FaultKind, Target
 from quorker.sim.disk_damage import DiskDamage
+from quorker.sim.faults_clocks import ClockFaults
 from quorker.sim.faults_network import NetworkFaults, Strike
 from quorker.sim.host import Host, leader_of
-from quorker.sim.kernel import Call
+from quorker.sim.kernel import MS, Call
 from quorker.sim.story import NEMESIS, Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
@@ -42,8 +43,9 @@ class Nemesis:
         self._nodes = nodes
         self._calm = False
         network = NetworkFaults(world, nodes, lambda: self._calm)
+        clocks = ClockFaults(world, lambda: self._calm)
         damage = DiskDamage(world, nodes).ways()
-        self._strikes = {**network.strikes(), **self._ways(), **damage, **(others or {})}
+        self._strikes = {**network.strikes(), **clocks.strikes(), **self._ways(), **damage, **(others or {})}
 
     def start(self) -> None:
         for fault in self._world.case.plan:
@@ -55,6 +57,7 @@ class Nemesis:
         for node in self._nodes.values():
             node.disk.heal()
             node.apply_ns = 0
+            node.clock.set_wall_rate(self._world.kernel.now, 0)
             node.resume()
             if node.raft is None:
                 node.start()
@@ -67,8 +70,7 @@ class Nemesis:
             FaultKind.DISK_STALL: self._disk_stall,
             FaultKind.DISK_SLOW: self._disk_slow,
             FaultKind.FSYNC_ERROR: self._fsync_error,
-            FaultKind.WALL_JUMP: self._wall_jump,
-            FaultKind.CLOCK_RATE: self._clock_rate,
+            FaultKind.SLOW_NODE: self._slow_node,
             FaultKind.SLOW_APPLIER: self._slow_applier,
             FaultKind.TRANSFER: self._transfer,
             FaultKind.CAMPAIGN: self._campaign,
@@ -133,11 +135,24 @@ class Nemesis:
     def _fsync_error(self, node: Host, _: Fault) -> None:
         node.disk.failing = True
 
-    def _wall_jump(self, node: Host, fault: Fault) -> None:
-        node.clock.jump_wall(fault.amount)
+    def _slow_node(self, node: Host, fault: Fault) -> Callable[[], None]:
+        """The process gets on by slots: what came in waits for its turn, and one event takes `amount` us."""
+        event_ns = max(1, fault.amount) * 1_000
+        slot_ns = max(event_ns, MS)
+        ended: list[bool] = []
 
-    def _clock_rate(self, node: Host, fault: Fault) -> None:
-        node.clock.set_rate(self._world.kernel.now, fault.amount)
+        def slot(_: Call | None = None) -> None:
+            if ended or self._calm:
+                return
+            node.crawl(slot_ns // event_ns)
+            self._world.kernel.after(slot_ns, slot)
+
+        def end() -> None:
+            ended.append(True)
+            node.resume()
+
+        slot()
+        return end
 
     def _slow_applier(self, node: Host, fault: Fault) -> Callable[[], None]:
         node.apply_ns = fault.amount

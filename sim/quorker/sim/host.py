@@ -189,6 +189,14 @@ class Host(ABC):
         if self.raft is not None:
             self._tick(self.raft)
 
+    def crawl(self, events: int) -> None:
+        """Handle so many of the events that wait, look at the clock, and freeze again: a process that is starved."""
+        waiting, self.inbox = self.inbox[events:], self.inbox[:events]
+        self.resume()
+        if self.raft is not None:
+            self.inbox[:0] = waiting
+            self.pause()
+
     def raft_config(self) -> RaftConfig:
         knobs: RaftKnobs = self.world.case.raft
         return RaftConfig(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.messages import NodeId
 from quorker.sim.beliefs import Beliefs
-from quorker.sim.case import ClockKnobs, Fault, FaultKind, JobsKnobs
+from quorker.sim.case import ClockKnobs, Fault, FaultKind, JobsKnobs, Op
 from quorker.sim.checks import Violation
 from quorker.sim.client import Lines, SimClient
 from quorker.sim.clock import NodeClock
@@ -19,12 +20,14 @@ from quorker.sim.faults_network import Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.job_checks import JobOracles, Order
 from quorker.sim.kernel import MS, Call
+from quorker.sim.membership import CHANGES
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.replica_node import ReplicaNode
 from quorker.sim.world import World
 
 FASTEST_PPM = 90_000  # no case has a clock, or changes one, by more
 LOOK_MS = 50
+CONTEXTS_OF_CHANGES = 1 << 41  # far from those that replicas count for their batches
 
 
 class JobsCluster(Phases[ReplicaNode]):
@@ -41,6 +44,7 @@ class JobsCluster(Phases[ReplicaNode]):
         if story is not None:
             self.jobs.on_event = story.decide
         self.clients: dict[int, SimClient] = {}
+        self._contexts = CONTEXTS_OF_CHANGES
 
     def node(self, node_id: NodeId, clock: NodeClock, disk: LogDisk) -> ReplicaNode:
         return ReplicaNode(self.world, node_id, clock, disk, self.jobs)
@@ -64,9 +68,23 @@ class JobsCluster(Phases[ReplicaNode]):
         return client
 
     def _perform(self, call: Call) -> None:
+        if call.payload.kind in CHANGES:
+            self._change(call.payload)
+            return
         client = self.clients.get(call.payload.node)
         if client is not None:
             client.perform(call.payload)
+
+    def _change(self, op: Op) -> None:
+        """Membership changes go to whoever leads: others would only drop them."""
+        leader = leader_of(self.nodes)
+        if leader is None:
+            return
+        self._contexts += 1
+        change, context = CHANGES[op.kind](op), self._contexts
+        if self.world.trace.story is not None:
+            self.world.trace.story.enter(f"n{leader.id}", Kind.OPERATION, f"is asked for {change}")
+        leader.ask(lambda raft: raft.propose_config(change, context))
 
     # ------------------------------------------------------------------ faults of clients
 
@@ -74,6 +92,8 @@ class JobsCluster(Phases[ReplicaNode]):
         return {
             FaultKind.CLIENT_CRASH: self._client_crash,
             FaultKind.CLIENT_PAUSE: self._client_pause,
+            FaultKind.CLIENT_CLOCK_RATE: self._client_clock_rate,
+            FaultKind.CLIENT_WALL_JUMP: self._client_wall_jump,
             FaultKind.LINE_RESET: self._line_reset,
             FaultKind.LINE_STALL: self._line_stall,
         }
@@ -94,6 +114,16 @@ class JobsCluster(Phases[ReplicaNode]):
             return None
         client.pause()
         return client.resume
+
+    def _client_clock_rate(self, _: Host, fault: Fault) -> None:
+        client = self._client(fault)
+        if client.home is None:
+            client.clock.set_rate(self.world.kernel.now, fault.amount)
+
+    def _client_wall_jump(self, _: Host, fault: Fault) -> None:
+        client = self._client(fault)
+        if client.home is None:
+            client.clock.jump_wall(fault.amount)
 
     def _line_reset(self, node: Host, _: Fault) -> None:
         cast("ReplicaNode", node).break_lines()
@@ -157,6 +187,8 @@ class JobsCalm:
         leader = leader_of(self._nodes)
         if leader is not None and leader.raft is not None:
             conf_state = leader.raft.conf_state
+            if conf_state.voters_outgoing and not conf_state.auto_leave:
+                leader.ask(lambda raft: raft.propose_config(ConfigChange(), 0))
             named = {*conf_state.voters, *conf_state.learners, *conf_state.voters_outgoing}
             members = [node for node in self._nodes.values() if node.id in named and node.raft is not None]
             self._why = self._owed(leader, members)

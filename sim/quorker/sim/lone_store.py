@@ -111,10 +111,10 @@ class LoneStore:
 
     # --- shorthand ---
 
-    def open(self, name: str = "worker", ttl_ms: int = 60_000, *, replaces: bool = False) -> int:
+    def open(self, name: str = "worker", ttl_ms: int = 60_000) -> int:
         """The id of a new session."""
         self._nonce += 1
-        return int(self.group(0, 0, [(self._nonce, OpenSession(name, ttl_ms, replaces))])[0][1])
+        return int(self.group(0, 0, [(self._nonce, OpenSession(name, ttl_ms))])[0][1])
 
     def worker(self, *queues: str, slots: int = 1, name: str = "worker", ttl_ms: int = 60_000) -> int:
         """A session that takes jobs."""

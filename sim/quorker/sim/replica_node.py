@@ -102,7 +102,7 @@ class ReplicaNode(Host):
         return self.replica.raft
 
     def _store_of(self, content: bytes) -> JobStore:
-        """The first snapshot, to which nothing was applied, is empty."""
+        """The founders' first snapshot is of a store in which nothing has happened yet: it has no bytes."""
         return JobStore.restore([content], self.limits()) if content else JobStore(self.limits())
 
     def limits(self) -> Limits:

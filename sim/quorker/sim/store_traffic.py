@@ -72,7 +72,7 @@ class StoreTraffic:
         session = self.random.choice([0, *self.store.sessions])
         if not session and self.random.random() < 0.3:
             self._nonce += self.random.randint(0, 1)
-            opening = c.OpenSession(self._pick(NAMES), self.random.choice((1000, 3000)), self._flip())
+            opening = c.OpenSession(self._pick(NAMES), self.random.choice((1000, 3000)))
             return encode_group(0, 0, [(self._nonce, encode(opening))])
         numbered = [(self._seq(session), encode(self._command())) for _ in range(self.random.randint(1, 4))]
         return encode_group(session, max(0, self._seqs.get(session, 0) - 5), numbered)

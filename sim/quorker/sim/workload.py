@@ -5,14 +5,14 @@ Every payload begins with a number of its own, so that the oracles can tell what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange
 from quorker.core.raft.messages import NodeId
 from quorker.sim.case import Op, OpKind
 from quorker.sim.host import leader_of
 from quorker.sim.kernel import Call
+from quorker.sim.membership import CHANGES
 from quorker.sim.node import Node
 from quorker.sim.randomness import Stream
 from quorker.sim.story import Kind
@@ -77,7 +77,7 @@ class Workload:
             return
         self._contexts += 1
         self._note(op.kind, op.node, op.amount)
-        change = _CHANGES[op.kind](op)
+        change = CHANGES[op.kind](op)
         self._tell(leader.id, f"is asked for {change}")
         leader.propose_config(change, self._contexts)
 
@@ -97,19 +97,3 @@ class Workload:
 
     def _note(self, kind: OpKind, node_id: NodeId, amount: int) -> None:
         self._world.trace.record(self._world.kernel.now, What.OPERATION, node_id, len(kind), amount)
-
-
-def _one(kind: ChangeKind) -> Callable[[Op], ConfigChange]:
-    return lambda op: ConfigChange((ChangeStep(kind, op.node),))
-
-
-def _swap(op: Op) -> ConfigChange:
-    return ConfigChange((ChangeStep(ChangeKind.ADD_VOTER, op.node), ChangeStep(ChangeKind.REMOVE, op.amount)))
-
-
-_CHANGES: Final[dict[OpKind, Callable[[Op], ConfigChange]]] = {
-    OpKind.ADD_VOTER: _one(ChangeKind.ADD_VOTER),
-    OpKind.ADD_LEARNER: _one(ChangeKind.ADD_LEARNER),
-    OpKind.REMOVE: _one(ChangeKind.REMOVE),
-    OpKind.SWAP: _swap,
-}

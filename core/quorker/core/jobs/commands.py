@@ -132,6 +132,7 @@ __all__ = [
     "RemoveSet",
     "RemoveTimedOutServers",
     "RenewFetched",
+    "ReplaceSessions",
     "RequeueFetched",
     "RequeueJob",
     "RescheduleJob",
@@ -196,13 +197,12 @@ def _contract_op(wire: Any) -> ContractCommand:
 class OpenSession:
     """Value: the session id. Sent in session 0 with a random sequence, which makes a retry find the same session.
 
-    `replaces`: older sessions of this name belong to a process that is gone; they end now, their jobs were lost.
+    A copy that comes late, when that session has ended, opens one that nobody uses; so it must not touch any other.
     """
 
     OP: ClassVar[int] = 64
     name: str = field(metadata=_NAME)
     ttl_ms: int = field(metadata=checked(bounds.whole("ttl", SESSION_TTL_MIN_MS, SESSION_TTL_MAX_MS)))
-    replaces: bool = field(default=False, metadata=_FLAG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +387,17 @@ class SetLimits:
     values: tuple[int, ...] = field(metadata=checked(bounds.many("limits", bounds.TOKEN, 1, 64)))
 
 
+@dataclass(frozen=True, slots=True)
+class ReplaceSessions:
+    """The sessions of the own name that were opened before the own one belong to a process that is gone: they end now,
+    their jobs were lost. Value: how many.
+
+    It is said in the new session, so that a copy that comes late ends with it and cannot end a newer one.
+    """
+
+    OP: ClassVar[int] = 96
+
+
 CompoundCommand: TypeAlias = (
     OpenSession
     | CloseSession
@@ -408,6 +419,7 @@ CompoundCommand: TypeAlias = (
     | Batch
     | SetQueuePaused
     | SetLimits
+    | ReplaceSessions
 )
 Command: TypeAlias = ContractCommand | CompoundCommand
 

@@ -15,6 +15,7 @@ from quorker.core.jobs.commands import (
     FetchJobs,
     KeepAlive,
     OpenSession,
+    ReplaceSessions,
     Subscribe,
 )
 from quorker.core.jobs.dispatch import grant, offer_slots, take_next, withdraw_slots
@@ -37,9 +38,6 @@ def open_session(tables: Tables, command: OpenSession) -> Reply:
         return done(opened)
     if len(tables.sessions) >= tables.limits.max_sessions:
         return rejected("too_many_sessions", f"there are {len(tables.sessions)}")
-    if command.replaces:
-        for session_id in list(tables.by_name.get(command.name, ())):
-            end_session(tables, tables.sessions[session_id], "replaced by a newer session", lost=True)
     session = Session(tables.next_token(), command.name, nonce, command.ttl_ms, tables.lt, tables.wt)
     add_session(tables, session)
     return done(session.id)
@@ -50,6 +48,17 @@ def add_session(tables: Tables, session: Session) -> None:
     tables.by_nonce[session.nonce] = session.id
     tables.by_name.setdefault(session.name, {})[session.id] = None
     heappush(tables.session_expiry, (session.expires_lt, session.id))
+
+
+def replace_sessions(tables: Tables, command: ReplaceSessions) -> Reply:
+    """Value: how many ended. Ids grow with the log, so an older session is one with a smaller id."""
+    own = tables.session
+    if own is None:
+        return NEEDS_SESSION
+    older = [session_id for session_id in tables.by_name[own.name] if session_id < own.id]
+    for session_id in older:
+        end_session(tables, tables.sessions[session_id], "replaced by a newer session", lost=True)
+    return done(len(older))
 
 
 def close_session(tables: Tables, command: CloseSession) -> Reply:

@@ -31,6 +31,7 @@ from quorker.core.jobs.sessions import (
     fetch_jobs,
     keep_alive,
     open_session,
+    replace_sessions,
     subscribe,
 )
 from quorker.core.jobs.snapshot import SnapshotView, load, take
@@ -66,6 +67,7 @@ HANDLERS: Final[dict[int, Handler]] = {
     commands.Batch.OP: batch,
     commands.SetQueuePaused.OP: set_queue_paused,
     commands.SetLimits.OP: set_limits,
+    commands.ReplaceSessions.OP: replace_sessions,
 }
 """By operation number."""
 

@@ -15,7 +15,7 @@ DEADLINE_MS = 1_000
 
 @pytest.fixture
 def session() -> ClientSession:
-    opened = ClientSession(SessionConfig("s"), nonce=42)
+    opened = ClientSession(SessionConfig("s", replaces=False), nonce=42)
     opened.open(0)
     opened.take_group()
     opened.on_opened(7)

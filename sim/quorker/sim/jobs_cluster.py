@@ -23,6 +23,7 @@ from quorker.sim.kernel import MS, Call
 from quorker.sim.membership import CHANGES
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.replica_node import ReplicaNode
+from quorker.sim.story import Kind
 from quorker.sim.world import World
 
 FASTEST_PPM = 90_000  # no case has a clock, or changes one, by more

@@ -17,7 +17,7 @@ from quorker.jepsen_like.history import Kind, Line, MalformedHistory, Operation,
 from quorker.jepsen_like.linearizability import Verdict, judge
 from quorker.jepsen_like.models import FencedLock, JobQueue, Model, Register, TextMap
 from quorker.jepsen_like.recorded import register_history, text_map_history
-from quorker.sim.transcript_vectors import vectors_root
+from quorker.sim.transcript.vectors import vectors_root
 
 GOOD, BAD = Verdict.LINEARIZABLE, Verdict.NOT_LINEARIZABLE
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quorker.sim.transcript_vectors import VectorKind, find_vectors, vectors_root
+from quorker.sim.transcript.vectors import VectorKind, find_vectors, vectors_root
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FIXTURES = {

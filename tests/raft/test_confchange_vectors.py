@@ -16,8 +16,8 @@ from quorker.core.raft.confchange import (
     to_conf_state,
 )
 from quorker.core.raft.progress import ProgressTemplate
-from quorker.sim.transcript_format import format_configuration, format_progress_map, parse_steps
-from quorker.sim.transcript_parser import Directive, parse_transcript
+from quorker.sim.transcript.format import format_configuration, format_progress_map, parse_steps
+from quorker.sim.transcript.parser import Directive, parse_transcript
 
 WORDING = {  # how etcd words the refusals
     Refusal.ALREADY_JOINT: "config is already joint",

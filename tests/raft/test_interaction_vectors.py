@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from quorker.sim.transcript import DIRECTIVES, run_transcript, structural
-from quorker.sim.transcript_deviations import DEVIATIONS
-from quorker.sim.transcript_parser import Directive, Transcript, TranscriptError, parse_transcript
+from quorker.sim.transcript.deviations import DEVIATIONS
+from quorker.sim.transcript.directives import DIRECTIVES, run_transcript, structural
+from quorker.sim.transcript.parser import Directive, Transcript, TranscriptError, parse_transcript
 
 OWN = Path(__file__).parent / "transcripts"
 OWN_FILES = sorted(OWN.glob("*.txt"))

@@ -14,7 +14,7 @@ from quorker.core.raft.quorum import (
     joint_vote_result,
     vote_result,
 )
-from quorker.sim.transcript_parser import Directive, parse_transcript
+from quorker.sim.transcript.parser import Directive, parse_transcript
 
 VERDICTS = {VoteResult.WON: "VoteWon", VoteResult.LOST: "VoteLost", VoteResult.PENDING: "VotePending"}
 

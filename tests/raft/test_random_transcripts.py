@@ -11,9 +11,9 @@ import pytest
 
 from quorker.core.raft.effects import Role
 from quorker.core.raft.messages import Entry, NodeId
-from quorker.sim.transcript import TranscriptRunner
-from quorker.sim.transcript_node import Node
-from quorker.sim.transcript_parser import parse_transcript
+from quorker.sim.transcript.directives import TranscriptRunner
+from quorker.sim.transcript.node import Node
+from quorker.sim.transcript.parser import parse_transcript
 
 DIRECTIVES = 150
 OPTIONS = (

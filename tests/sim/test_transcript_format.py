@@ -14,9 +14,9 @@ from quorker.core.raft.messages import (
     ForwardTransfer,
     ReadResponse,
 )
-from quorker.sim.transcript_format import format_entry, format_steps, parse_steps, quote
-from quorker.sim.transcript_parser import TranscriptError
-from quorker.sim.transcript_wire import format_message
+from quorker.sim.transcript.format import format_entry, format_steps, parse_steps, quote
+from quorker.sim.transcript.parser import TranscriptError
+from quorker.sim.transcript.wire import format_message
 
 
 def test_steps_are_written_as_they_are_read() -> None:

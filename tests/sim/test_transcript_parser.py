@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quorker.sim.transcript_parser import (
+from quorker.sim.transcript.parser import (
     Argument,
     Directive,
     TranscriptError,

@@ -35,9 +35,9 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
     VoteResponse,
 )
-from quorker.sim.transcript_disk import Storage, check_durable
-from quorker.sim.transcript_parser import TranscriptError
-from quorker.sim.transcript_ready import (
+from quorker.sim.transcript.disk import Storage, check_durable
+from quorker.sim.transcript.parser import TranscriptError
+from quorker.sim.transcript.ready import (
     AppendWork,
     ApplyWork,
     Envelope,
@@ -48,7 +48,7 @@ from quorker.sim.transcript_ready import (
     envelope_wire,
     fold,
 )
-from quorker.sim.transcript_wire import APPEND_THREAD, APPLY_THREAD, Wire, append_wire, apply_wire, wire_of
+from quorker.sim.transcript.wire import APPEND_THREAD, APPLY_THREAD, Wire, append_wire, apply_wire, wire_of
 
 PROPOSAL_DROPPED: Final = "raft proposal dropped"
 UNKNOWN_PEER: Final = "raft: cannot step as peer not found"

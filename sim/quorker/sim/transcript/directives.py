@@ -1,7 +1,7 @@
 """Runs transcripts: each directive drives a small cluster of our Raft members and says what happened.
 
 The language is that of etcd's interaction tests. Here are the names of its directives and their arguments; what
-they do is in `transcript_environment`.
+they do is in `environment`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Final
 from quorker.core.raft.confchange import ConfigChange, Transition
 from quorker.core.raft.config import RaftConfig
 from quorker.core.raft.messages import ConfState, EntryKind, NodeId, SnapshotMeta
-from quorker.sim.transcript_environment import Environment
-from quorker.sim.transcript_format import indented, parse_steps
-from quorker.sim.transcript_parser import Argument, Directive, Transcript, TranscriptError
+from quorker.sim.transcript.environment import Environment
+from quorker.sim.transcript.format import indented, parse_steps
+from quorker.sim.transcript.parser import Argument, Directive, Transcript, TranscriptError
 
 ELECTION_TICKS: Final = 3
 HEARTBEAT_TICKS: Final = 1
@@ -45,7 +45,7 @@ def structural(text: str) -> list[str]:
 def run_transcript(transcript: Transcript, *, as_etcd: bool = False) -> Iterator[tuple[Directive, str]]:
     """Each directive with what it printed, in order. Raises TranscriptError where one cannot be run.
 
-    `as_etcd`: with our deliberate deviations (`transcript_deviations`) switched off.
+    `as_etcd`: with our deliberate deviations (`deviations`) switched off.
     """
     runner = TranscriptRunner(as_etcd=as_etcd)
     for directive in transcript.directives:

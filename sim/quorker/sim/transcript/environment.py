@@ -1,6 +1,6 @@
 """The small cluster of a transcript: members numbered from 1, messages in flight, and the order of work.
 
-Every operation returns what a transcript prints. How one member is driven is in `transcript_node`; what the
+Every operation returns what a transcript prints. How one member is driven is in `node`; what the
 directives are called and which arguments they take is in `transcript`.
 """
 
@@ -13,7 +13,7 @@ from typing import Final
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.effects import Role
 from quorker.core.raft.messages import HardState, InstallSnapshot, NodeId, SnapshotMeta
-from quorker.sim.transcript_format import (
+from quorker.sim.transcript.format import (
     format_entries,
     format_flag,
     format_hard_state,
@@ -21,10 +21,10 @@ from quorker.sim.transcript_format import (
     format_snapshot,
     indented,
 )
-from quorker.sim.transcript_node import Node
-from quorker.sim.transcript_parser import TranscriptError
-from quorker.sim.transcript_ready import Envelope, LocalResponse, Ready, envelope_wire
-from quorker.sim.transcript_wire import format_message, format_wire
+from quorker.sim.transcript.node import Node
+from quorker.sim.transcript.parser import TranscriptError
+from quorker.sim.transcript.ready import Envelope, LocalResponse, Ready, envelope_wire
+from quorker.sim.transcript.wire import format_message, format_wire
 
 ROLES: Final = {
     Role.FOLLOWER: "StateFollower",

@@ -7,7 +7,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
-from quorker.sim.transcript_parser import FENCE, Transcript, parse_transcript
+from quorker.sim.transcript.parser import FENCE, Transcript, parse_transcript
 
 VECTORS_VARIABLE: Final = "QUORKER_VECTORS"
 

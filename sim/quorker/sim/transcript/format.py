@@ -1,6 +1,6 @@
 """How entries, configurations, progress and states look in a transcript: etcd's notation, written and read.
 
-Pure text. Messages are in `transcript_wire`; what happens in a transcript is decided in `transcript`.
+Pure text. Messages are in `wire`; what happens in a transcript is decided in `directives`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from quorker.core.raft.confchange import ChangeKind, ChangeStep, Configuration, decode_change
 from quorker.core.raft.messages import ConfState, Entry, EntryKind, HardState, NodeId, SnapshotMeta
 from quorker.core.raft.progress import Progress, ProgressState
-from quorker.sim.transcript_parser import TranscriptError
+from quorker.sim.transcript.parser import TranscriptError
 
 STEP_LETTERS: Final = {
     ChangeKind.ADD_VOTER: "v",

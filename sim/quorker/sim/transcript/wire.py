@@ -29,7 +29,7 @@ from quorker.core.raft.messages import (
     TimeoutNow,
     VoteResponse,
 )
-from quorker.sim.transcript_format import format_entry, format_snapshot
+from quorker.sim.transcript.format import format_entry, format_snapshot
 
 APPEND_THREAD: Final = "AppendThread"
 APPLY_THREAD: Final = "ApplyThread"

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry, SnapshotMeta
-from quorker.sim.transcript_parser import TranscriptError
+from quorker.sim.transcript.parser import TranscriptError
 
 
 class Storage:

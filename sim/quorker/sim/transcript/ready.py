@@ -1,6 +1,6 @@
 """What a driver is to do, in etcd's terms: a Ready, the work of its threads, and what these answer.
 
-Records only. `transcript_node` makes them out of our effects, and performs them.
+Records only. `node` makes them out of our effects, and performs them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from quorker.core.raft.effects import Apply, Persist, Role
 from quorker.core.raft.messages import Entry, HardState, Message, NodeId, SnapshotMeta
-from quorker.sim.transcript_wire import Wire, wire_of
+from quorker.sim.transcript.wire import Wire, wire_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 
 from quorker.core.raft.effects import Persist
-from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
+from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, SnapshotMeta
 from quorker.core.wire.filesystem import SECTOR_BYTES
+from quorker.core.wire.storage_open import Trust
 from quorker.sim.case import Fault, FaultKind
 from quorker.sim.checks import Violation
 from quorker.sim.cluster import run_case
@@ -222,9 +224,8 @@ def test_damage_is_noticed_or_harmless_and_left_as_it_is(
             assert machine.durable.last == 40, machine.disk.damaged
             noticed += "older snapshot taken" in machine.disk.happened
         else:
-            assert machine.disk.refused, machine.disk.damaged
+            assert machine.disk.happened[-1] == "recovery refused", machine.disk.damaged
             noticed += 1
-        machine.disk.scan()
     assert noticed > 15
 
 
@@ -301,14 +302,57 @@ def test_an_intact_disk_that_is_refused_is_a_violation() -> None:
         machine.restart()
 
 
-def test_touching_a_damaged_disk_is_a_violation() -> None:
+def test_touching_a_damaged_disk_is_a_violation(monkeypatch: pytest.MonkeyPatch) -> None:
+    for help_of_others, method in ((False, "_open_files"), (True, "_believe")):
+        machine = used()
+        machine.disk.damaged = "by hand"
+        machine.disk.trust = Trust(others_help=help_of_others)
+        rot_the_oldest_segment(machine)
+        act = getattr(machine.disk, method)
+
+        def tidy_up_first(
+            *given: object, act: Any = act, fs: ForgetfulFileSystem = machine.disk.fs
+        ) -> object:
+            fs.unlink(max((path for path in fs.image() if ".wal" in path), key=len))
+            return act(*given)
+
+        monkeypatch.setattr(machine.disk, method, tidy_up_first)
+        with pytest.raises(Violation, match="damage is left as it is"):
+            machine.restart()
+
+
+def test_a_damaged_member_of_three_begins_anew_and_keeps_everything() -> None:
     machine = used()
     machine.disk.damaged = "by hand"
+    machine.disk.trust = Trust(others_help=True)
     rot_the_oldest_segment(machine)
-    assert not machine.restart()
-    machine.disk.fs.unlink(min(path for path in machine.disk.fs.image() if path.endswith(".wal")))
-    with pytest.raises(Violation, match="damage is left as it is"):
-        machine.disk.scan()
+    kept = {data for path, data in machine.disk.fs.at_rest().items() if path.endswith((".wal", ".snap"))}
+    assert machine.restart()
+    assert machine.durable.hard_state == HardState(1, 0, 0, Forgotten.ENTRIES)
+    assert (machine.durable.last, machine.durable.held(40, 1), machine.durable.holds(40, 1)) == (
+        0,
+        True,
+        False,
+    )
+    assert kept <= set(machine.disk.fs.at_rest().values())
+    assert "began anew" in machine.disk.happened
+
+
+def test_a_disk_that_was_put_back_or_lost_is_marked() -> None:
+    machine = used()
+    early = machine.disk.keep()
+    machine.append(3)
+    machine.run()
+    machine.disk.crash()
+    machine.disk.put_back(early, "rolled back")
+    assert machine.disk.open()
+    assert (machine.durable.last, machine.durable.hard_state.forgotten) == (40, Forgotten.PROMISES)
+    machine.disk.crash()
+    machine.disk.put_back(machine.disk.nothing(), "wiped")
+    assert machine.disk.open()
+    assert (machine.durable.last, machine.durable.hard_state.forgotten) == (0, Forgotten.PROMISES)
+    assert machine.restart()
+    assert machine.durable.hard_state.forgotten is Forgotten.PROMISES
 
 
 def test_another_entry_than_was_written_is_a_violation() -> None:

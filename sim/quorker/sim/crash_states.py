@@ -228,11 +228,11 @@ class ForgetfulFileSystem:
         file.durable = bytes(held)
 
     def at_rest(self) -> dict[str, bytes]:
-        """The files that are durable by name and have nothing unsynced, as the disk holds them."""
+        """The files that are durable by name, and of which a reader sees what the disk holds."""
         return {
             path: file.durable
             for path, file in sorted(self._durable.items())
-            if file is not None and self._names.get(path) is file and not (file.sectors or file.sizes)
+            if file is not None and self._names.get(path) is file and file.content == file.durable
         }
 
     # What a crash leaves

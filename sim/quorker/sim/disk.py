@@ -143,10 +143,8 @@ class LogDisk:
 
     For each record, in order, `on_durable(record, problem)` is called when it is safe, then `on_flushed(seq)` once for
     the group; `on_failed(record)` instead when the fsync failed. `problem` is "" for a record that makes sense.
-    `on_broken()` is called when anything else failed. `refused`: why what is here cannot be started from, ever.
+    `on_broken()` is called when anything else failed.
     """
-
-    refused = ""
 
     def __init__(
         self, kernel: Kernel, seed: int, node_id: int, knobs: DiskKnobs, durable: DurableLog
@@ -167,7 +165,7 @@ class LogDisk:
         self.on_broken: Callable[[], None] = _unowned
 
     def open(self) -> bool:
-        """A process begins: read what is there. False when that is not possible, now or (`refused`) ever."""
+        """A process begins: read what is there. False when that is not possible now."""
         return True
 
     def save_snapshot(self, meta: SnapshotMeta, state: Any) -> bool:

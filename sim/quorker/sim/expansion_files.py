@@ -41,6 +41,8 @@ def put_on_files(case: Case, share_ppm: int, faults_max: int) -> Case:
         reserve_bytes=draw.choice((0, 0, 4_096)),
     )
     faults = draw_faults(draw, case, TROUBLE, max(1, faults_max // 2))
+    dead = case.dead_in_calm
     if draw.chance(DAMAGE_PPM):
         faults += draw_faults(draw, case, DAMAGE, max(1, faults_max // 4))
-    return replace(case, disk=disk, plan=merged(case.plan, faults))
+        dead = 0  # who has lost promises hears everybody before it has a say again
+    return replace(case, disk=disk, plan=merged(case.plan, faults), dead_in_calm=dead)

@@ -18,7 +18,7 @@ from quorker.sim.case import Fault, FaultKind
 from quorker.sim.checks import FIRST, Violation
 from quorker.sim.crash_states import UNLIMITED, ForgetfulFileSystem
 from quorker.sim.faults_network import Strike
-from quorker.sim.file_disk import FileDisk
+from quorker.sim.file_disk import Backup, FileDisk
 from quorker.sim.host import Host
 from quorker.sim.randomness import mix
 from quorker.sim.story import Kind
@@ -89,24 +89,23 @@ class FileFaults:
 
         return strike
 
-    def _roll_back(self, node: Host, _: Fault) -> Callable[[], None] | None:
+    def _roll_back(self, node: Host, fault: Fault) -> Callable[[], None] | None:
         disk = self._affordable(node)
         if disk is None:
             return None
         self.damaged.append(node.id)
-        before = disk.fs.image()
-        return lambda: self._replace(node, disk, before, "rolled back")
+        before = disk.keep()
+        return lambda: self._replace(node, disk, before, fault, "rolled back")
 
-    def _wipe(self, node: Host, _: Fault) -> None:
+    def _wipe(self, node: Host, fault: Fault) -> None:
         disk = self._affordable(node)
         if disk is not None:
             self.damaged.append(node.id)
-            self._replace(node, disk, {}, "wiped")
+            self._replace(node, disk, disk.nothing(), fault, "wiped")
 
-    def _replace(self, node: Host, disk: FileDisk, image: Mapping[str, bytes | None], what: str) -> None:
-        node.crash(None)
-        disk.fs.restore(image)
-        disk.lose(what)
+    def _replace(self, node: Host, disk: FileDisk, backup: Backup, fault: Fault, what: str) -> None:
+        node.crash(fault.for_ns)
+        disk.put_back(backup, what)
         self._tell(node, what)
 
     def _tell(self, node: Host, what: str) -> None:
@@ -150,7 +149,7 @@ def make_stale(fs: ForgetfulFileSystem, word: int) -> str:
         return ""
     path = _pick(sorted(places), word)
     offset = (word >> 16) % places[path] & -8
-    fs.overwrite(path, bytes(SECTOR_BYTES - offset % SECTOR_BYTES), offset)
+    fs.overwrite(path, bytes(min(SECTOR_BYTES - offset % SECTOR_BYTES, places[path] - offset)), offset)
     return f"{path} is stale from byte {offset} to the end of the sector"
 
 
@@ -173,10 +172,10 @@ def misdirect(fs: ForgetfulFileSystem, word: int) -> str:
     source, target = _pick(sorted(places), word), _pick(sorted(places), word >> 16)
     source_at = (word >> 32) % places[source] // SECTOR_BYTES * SECTOR_BYTES
     target_at = (word >> 48) % places[target] // SECTOR_BYTES * SECTOR_BYTES
-    sector = fs.at_rest()[source][source_at : source_at + SECTOR_BYTES]
+    sector = fs.at_rest()[source][source_at : min(source_at + SECTOR_BYTES, places[source])]
     fs.overwrite(source, bytes(len(sector)), source_at)
     if (source, source_at) != (target, target_at):
-        fs.overwrite(target, sector, target_at)
+        fs.overwrite(target, sector[: places[target] - target_at], target_at)
     return f"sector {source_at} of {source} went to {target_at} of {target}"
 
 

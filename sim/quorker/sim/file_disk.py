@@ -8,22 +8,24 @@ to a disk at rest is decided in `quorker.sim.faults_files`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from quorker.core.errors import CorruptionError, StorageError, StorageFailed
 from quorker.core.raft.effects import Persist
-from quorker.core.raft.messages import HardState, SnapshotMeta
+from quorker.core.raft.messages import Forgotten, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
 from quorker.core.wire.storage_errors import DiskFull
+from quorker.core.wire.storage_open import Trust
 from quorker.sim.checks import Violation
 from quorker.sim.crash_states import UNLIMITED, ForgetfulFileSystem, Image
 from quorker.sim.disk import DiskKnobs, DurableLog, LogDisk
 from quorker.sim.kernel import MS, Call, Kernel
 from quorker.sim.randomness import key, mix
-from quorker.sim.storage_ledger import Held, Ledger, held_by
+from quorker.sim.storage_ledger import NO_SNAPSHOT, Held, Ledger, held_by
 
 SEAL_AFTER_NS: Final = 50 * MS
 FULL_PAUSE_NS: Final = 5 * MS  # before a write that found no room is tried again
@@ -62,8 +64,24 @@ class Trouble:
             raise OSError(f"{operation} of {path} failed: input/output error")
 
 
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A directory at some time, and what the member on it had acknowledged then."""
+
+    image: Image
+    durable: DurableLog
+    acknowledged: Ledger
+    opened: tuple[bytes, int] = (b"", 0)
+    doubtful: tuple[tuple[Persist, Any], ...] = ()
+    doubtful_snapshot: tuple[SnapshotMeta, bytes] | None = None
+
+
 class FileDisk(LogDisk):
-    """`damaged`: what was done to the bytes at rest, if anything; only then may a recovery refuse to believe them."""
+    """`damaged`: what was done to the bytes at rest, if anything; only then may a recovery not believe all of them.
+
+    A member of three or more may begin anew from damage, without a say; where it refuses even that, and after a loss
+    that it cannot know of, somebody says so at its next start.
+    """
 
     def __init__(
         self, kernel: Kernel, seed: int, node_id: int, knobs: DiskKnobs, durable: DurableLog
@@ -79,34 +97,31 @@ class FileDisk(LogDisk):
         self._file_draws = 0
         self._empty = durable.state
         self._settings = StorageSettings(knobs.segment_bytes, knobs.reserve_bytes)
-        directory = mix(self._file_key).to_bytes(8, "big")
-        self._identity = Identity(CLUSTER_ID, node_id, directory * 2)
-        self._incarnation = 0
+        self._node_id = node_id
+        self._opened = (b"", 0)  # which directory, and how often
         self._acknowledged = Ledger()
         self._doubtful: list[tuple[Persist, Any]] = []  # records that a crash found in the lane
         self._doubtful_snapshot: tuple[SnapshotMeta, bytes] | None = None
         self._healed = False
-        self._left: Image = {}  # what was there when the recovery refused
+        self.trust = Trust(others_help=len(durable.snapshot.conf_state.voters) > 2)
         self._format()
 
     def _format(self) -> None:
         """Make the directory, as a founder or as one who waits to be invited."""
-        storage = LogStorage(self.fs, self._identity, self._settings)
+        storage = LogStorage(self.fs, self._identity(), self._settings)
         meta = self.durable.snapshot
         if meta.index:
             storage.bootstrap(meta)
             self._acknowledged.received[meta] = b""
             self._acknowledged.write(Persist(0, HardState(meta.term, 0, meta.index), snapshot=meta))
         storage.close()
-        self._incarnation = storage.identity.incarnation
+        self._opened = (storage.identity.dir_uuid, storage.identity.incarnation)
 
     # ------------------------------------------------------------------ life and death
 
     def open(self) -> bool:
         """Recover. A first attempt may be cut short itself."""
-        if self.refused:
-            return False
-        before = self.fs.image()
+        before, kept = self.fs.image(), self.fs.at_rest()
         try:
             storage = self._recover()
         except CorruptionError as error:
@@ -116,6 +131,8 @@ class FileDisk(LogDisk):
             self.fs.kill()
             return False
         self._believe(storage)
+        if self.damaged:
+            self._check_kept(kept)
         return True
 
     def _recover(self) -> LogStorage:
@@ -130,7 +147,12 @@ class FileDisk(LogDisk):
             return self._open_files()
 
     def _open_files(self) -> LogStorage:
-        return LogStorage(self.fs, self._identity, self._settings, create=False)
+        return LogStorage(self.fs, self._identity(), self._settings, create=False, trust=self.trust)
+
+    def _identity(self) -> Identity:
+        """A directory that is made anew has a name that none had before."""
+        name = mix(self._file_key ^ mix(self._file_draws)).to_bytes(8, "big")
+        return Identity(CLUSTER_ID, self._node_id, name * 2)
 
     def crash(self) -> int:
         """Whatever is under way gets so far. Returns how many records a write took along that was still under way."""
@@ -187,9 +209,7 @@ class FileDisk(LogDisk):
     def scan(self) -> None:
         """The run is over: what was acknowledged can be read, or what cannot be is as it was found."""
         self.heal()
-        if self.refused:
-            self.check_refused()
-        elif self.open():
+        if self.open():
             self.crash()
 
     # ------------------------------------------------------------------ what a recovery may say
@@ -198,22 +218,43 @@ class FileDisk(LogDisk):
         """The storage has recovered: compare with what was acknowledged, and go on from there."""
         if storage.notes and not self.damaged:
             raise Violation("intact disks are read", f"{self._name} says {'; '.join(storage.notes)}")
-        found = held_by(storage)
+        found, promised = held_by(storage), storage.hard_state
         ledger = next((ledger for ledger in self._candidates() if self._explains(ledger, found)), None)
+        if ledger is None and self._begins_anew(found, promised.forgotten):
+            ledger = Ledger(promised)
+            self.durable.put_back(DurableLog(promised, NO_SNAPSHOT, self._empty))
+            self.happened.append("began anew")
         if ledger is None:
             raise self._accusation(found)
-        if storage.identity.incarnation <= self._incarnation:
-            raise Violation("incarnations grow", f"{self._name} has {storage.identity.incarnation} twice")
-        self._incarnation = storage.identity.incarnation
-        if found.snapshot.index < self._acknowledged.newest.index:
+        self._check_numbers(storage.identity, promised.forgotten)
+        if found.snapshot.index < self._acknowledged.newest.index and found.snapshot.index:
             self.happened.append("older snapshot taken")
-        self._acknowledged = ledger
-        self._doubtful.clear()
-        self._doubtful_snapshot = None
-        self.durable.become(storage.durable, self._decode(found.state))
         if storage.torn_path is not None:
             self.happened.append("torn tail cut")
+        ledger.hard_state = replace(ledger.hard_state, forgotten=promised.forgotten)
+        self._acknowledged, self._doubtful, self._doubtful_snapshot = ledger, [], None
+        self.trust = replace(self.trust, rejoin=False)
+        self.durable.become(storage.durable, self._decode(found.state))
         self.storage = storage
+
+    def _begins_anew(self, found: Held, forgotten: Forgotten) -> bool:
+        """Whether this damaged disk gave up what it held and says so; what it still claims to know must be true."""
+        if not self.damaged or not forgotten or found.entries or found.snapshot != NO_SNAPSHOT:
+            return False
+        promises = [(ledger.hard_state.term, ledger.hard_state.voted_for) for ledger in self._candidates()]
+        return forgotten is Forgotten.PROMISES or (found.term, found.voted_for) in promises
+
+    def _check_numbers(self, identity: Identity, forgotten: Forgotten) -> None:
+        directory, incarnation = self._opened
+        self._opened = (identity.dir_uuid, identity.incarnation)
+        if identity.incarnation <= incarnation and (identity.dir_uuid == directory or not self.damaged):
+            raise Violation("incarnations grow", f"{self._name} has {identity.incarnation} twice")
+        marks = [self._acknowledged.hard_state.forgotten]
+        marks += [
+            record.hard_state.forgotten for record, _ in self._doubtful if record.hard_state is not None
+        ]
+        if forgotten < min(marks):
+            raise Violation("the mark survives", f"{self._name} no longer knows that it may have forgotten")
 
     def _candidates(self) -> Iterator[Ledger]:
         """What was acknowledged, then with each of the records in doubt; all that with or without a last snapshot."""
@@ -245,7 +286,10 @@ class FileDisk(LogDisk):
         for entry in found.entries:
             if all(ledger.entries.get(entry.index) != entry for ledger in known):
                 return Violation(SERVED, f"{self._name} reads {entry}, which was never written")
-        if all(ledger.snapshots.get(found.snapshot) != found.state for ledger in known):
+        is_known = found.snapshot == NO_SNAPSHOT or found.state in (
+            ledger.snapshots.get(found.snapshot) for ledger in known
+        )
+        if not is_known:
             return Violation(SERVED, f"{self._name} reads a snapshot that was never written")
         last, acknowledged = found.snapshot.index + len(found.entries), self._acknowledged
         return Violation(
@@ -255,23 +299,47 @@ class FileDisk(LogDisk):
         )
 
     def _refuse(self, why: str, before: Image) -> None:
+        """Somebody reads why, and says at the next start that this disk is not to be trusted."""
         self.fs.kill()
         self.trouble.calls_left = None
         if not self.damaged:
             raise Violation("intact disks are read", f"{self._name} does not start: {why}")
-        self.refused, self._left = why, before
-        self.happened.append("recovery refused")
-        self.check_refused()
-
-    def lose(self, why: str) -> None:
-        """The directory is not the one that this member left: by itself it does not start from that."""
-        self.damaged = self.refused = why
-        self._left = self.fs.image()
-
-    def check_refused(self) -> None:
-        """Nothing is deleted or changed because it could not be read."""
-        if self.refused and self.fs.image() != self._left:
+        if self.fs.image() != before:
             raise Violation("damage is left as it is", f"{self._name} changed files that it refused to read")
+        self.happened.append("recovery refused")
+        self.trust = replace(self.trust, rejoin=True)
+
+    def _check_kept(self, before: Mapping[str, bytes]) -> None:
+        """Nothing is deleted because it could not be read: log and snapshots are there, perhaps under longer names."""
+        after = self.fs.image()
+        for path, content in before.items():
+            kept = [data for name, data in after.items() if name.startswith(path)]
+            if path.endswith((".wal", ".snap")) and content not in kept:
+                raise Violation("damage is left as it is", f"{self._name} lost {path} as it started")
+
+    def keep(self) -> Backup:
+        """Everything as it is now, with what was acknowledged until now."""
+        return Backup(
+            self.fs.image(),
+            self.durable.image(),
+            self._acknowledged.copy(),
+            self._opened,
+            tuple(self._doubtful),
+            self._doubtful_snapshot,
+        )
+
+    def nothing(self) -> Backup:
+        return Backup({}, DurableLog(HardState(), NO_SNAPSHOT, self._empty), Ledger())
+
+    def put_back(self, backup: Backup, why: str) -> None:
+        """The directory is no longer the one that this member left, and somebody says so."""
+        self.damaged = why
+        self.fs.restore(backup.image)
+        self._acknowledged, self._opened = backup.acknowledged, backup.opened
+        self._doubtful, self._doubtful_snapshot = list(backup.doubtful), backup.doubtful_snapshot
+        self.durable.put_back(backup.durable)
+        self.durable.forget(Forgotten.PROMISES)
+        self.trust = replace(self.trust, rejoin=True)
 
     # ------------------------------------------------------------------ writing
 

@@ -134,8 +134,7 @@ class Host(ABC):
         """Begin a process on what the disk kept, if that can be believed."""
         now = self.world.kernel.now
         if not self.disk.open():
-            if not self.disk.refused:
-                self.world.kernel.after(20 * MS, self._restart, self.incarnation)
+            self.world.kernel.after(20 * MS, self._restart, self.incarnation)
             return
         self.now_ms = self.clock.monotonic_ms(now)
         raft = self.raft = self.boot()

@@ -41,6 +41,7 @@ ORACLES: Final[dict[str, str]] = {
     "intact disks are read": "a recovery refuses, or finds fault with, damaged disks only",
     "damage is left as it is": "files that could not be read are not changed",
     "incarnations grow": "each opening of a directory has its own number",
+    "the mark survives": "who may have forgotten promises knows that after every crash, until it has its say again",
     "disk lane": "the storage can do whatever it is asked for",
     # jobs, leases, locks, time
     "acknowledged is not lost [J1]": "an acknowledged job is in the store",

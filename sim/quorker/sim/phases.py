@@ -148,7 +148,7 @@ class Phases(ABC, Generic[HostT]):
         self.world.kernel.stop()
 
     def _begin_calm(self) -> Recovery:
-        """Heal everything; but some members are gone for good, with their disk or in one of three ways."""
+        """Heal everything; but some members may be gone for good, in one of three ways."""
         world, case = self.world, self.case
         if world.trace.story is not None:
             world.trace.story.enter(RUN, Kind.PHASE, "all faults end")
@@ -158,10 +158,7 @@ class Phases(ABC, Generic[HostT]):
             node.disk.knobs = replace(CALM_DISK)
         self.nemesis.end_all()
         draw = Stream(case.seed, "calm")
-        refused = [node.id for node in self.nodes.values() if node.disk.refused]
-        sampled = draw.sample(list(self.nodes), case.dead_in_calm)
-        chosen = [node_id for node_id in sampled if node_id not in refused]
-        lost = [*refused, *chosen[: max(case.dead_in_calm - len(refused), 0)]]
+        lost = draw.sample(list(self.nodes), case.dead_in_calm)
         for node_id in lost:
             self._lose(node_id, draw)
         return self.recovery([node_id for node_id in self.nodes if node_id not in lost])

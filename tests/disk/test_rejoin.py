@@ -10,6 +10,7 @@ import pytest
 from quorker.core.errors import CorruptionError, IdentityMismatch
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, SnapshotMeta
+from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.identity import IDENT, Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
 from quorker.core.wire.storage_open import Trust
@@ -115,6 +116,22 @@ def test_damage_that_may_hide_a_promise_loses_the_promises() -> None:
     state = opened(ForgetfulFileSystem(flipped(image, segments(image)[-1], used - 300))).hard_state
     assert state.forgotten is Forgotten.PROMISES
     assert state.term < 8, "what it says may be old"
+
+
+@pytest.mark.parametrize("from_byte", [0, 128, 256])
+def test_a_lost_sector_may_have_held_a_later_promise_than_any_that_is_known(from_byte: int) -> None:
+    """It takes what a slot vouches for and the vote behind that, which nothing else tells of."""
+    fs = ForgetfulFileSystem()
+    storage = opened(fs)
+    storage.bootstrap(SnapshotMeta(1, 1, ConfState((1, 2, 3))))
+    storage.write([Persist(0, HardState(7, 2, 1))])
+    image = dict(fs.image())
+    (path,) = segments(image)
+    content = image[path] or b""
+    assert len(content.rstrip(b"\0")) <= SECTOR_BYTES
+    lost = content[:from_byte] + bytes(SECTOR_BYTES - from_byte) + content[SECTOR_BYTES:]
+    state = opened(ForgetfulFileSystem({**image, path: lost})).hard_state
+    assert (state.term, state.forgotten) == (1, Forgotten.PROMISES)
 
 
 def test_a_lost_newest_segment_loses_the_promises() -> None:

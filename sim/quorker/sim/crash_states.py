@@ -232,7 +232,7 @@ class ForgetfulFileSystem:
         return {
             path: file.durable
             for path, file in sorted(self._durable.items())
-            if file is not None and self._names.get(path) is file and file.content == file.durable
+            if file is not None and self._names.get(path) is file and bytes(file.content) == file.durable
         }
 
     # What a crash leaves

@@ -1,8 +1,8 @@
 """Damage to disks at rest, within a budget: what the disk lost for good is never more than a minority could lose.
 
 Every kind of damage here is one that a recovery must notice. So it strikes proven bytes only: those of which a state
-slot says that they were durable. What was written since may look like a torn write (docs/decisions/0004); that limit
-is not tested here. One member is damaged once, because the evidence of a damage must not be damaged itself.
+slot says that they were durable, perhaps with others in the same sector. What was written since may by itself look like
+a torn write (docs/decisions/0004); that limit is not tested here. One member is damaged once, because the evidence of a damage must not be damaged itself.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def make_stale(fs: ForgetfulFileSystem, word: int) -> str:
         return ""
     path = _pick(sorted(places), word)
     offset = (word >> 16) % places[path] & -8
-    fs.overwrite(path, bytes(min(SECTOR_BYTES - offset % SECTOR_BYTES, places[path] - offset)), offset)
+    fs.overwrite(path, bytes(SECTOR_BYTES - offset % SECTOR_BYTES), offset)
     return f"{path} is stale from byte {offset} to the end of the sector"
 
 
@@ -172,10 +172,10 @@ def misdirect(fs: ForgetfulFileSystem, word: int) -> str:
     source, target = _pick(sorted(places), word), _pick(sorted(places), word >> 16)
     source_at = (word >> 32) % places[source] // SECTOR_BYTES * SECTOR_BYTES
     target_at = (word >> 48) % places[target] // SECTOR_BYTES * SECTOR_BYTES
-    sector = fs.at_rest()[source][source_at : min(source_at + SECTOR_BYTES, places[source])]
+    sector = fs.at_rest()[source][source_at : source_at + SECTOR_BYTES]
     fs.overwrite(source, bytes(len(sector)), source_at)
     if (source, source_at) != (target, target_at):
-        fs.overwrite(target, sector[: places[target] - target_at], target_at)
+        fs.overwrite(target, sector, target_at)
     return f"sector {source_at} of {source} went to {target_at} of {target}"
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from quorker.core.errors import CorruptionError
 from quorker.core.raft.messages import NOBODY, Forgotten, HardState
 from quorker.core.wire import wal
+from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.guarded_filesystem import GuardedFileSystem
 from quorker.core.wire.hardstate import SLOT_NAMES, Slot
 from quorker.core.wire.identity import IDENT, Identity
@@ -101,8 +102,27 @@ def _newest_promises(fs: GuardedFileSystem, owner: Identity, slot: Slot) -> Hard
         judge_end(data, seed, scan, slot, path)
         return scan.batches[-1].hard_state
     except CorruptionError:
-        is_last = number == slot.sealed_segment and first_nonzero(data, slot.sealed_end) is None
-        return slot.hard_state if is_last and len(data) >= slot.sealed_end else None
+        is_last = number == slot.sealed_segment and _is_nothing_behind(data, owner, slot)
+        return slot.hard_state if is_last else None
+
+
+def _is_nothing_behind(data: bytes, owner: Identity, slot: Slot) -> bool:
+    """Whether nothing was written behind the end that the slot vouches for.
+
+    Zeros prove that only while the record that ended there is still in its sector: a sector that is lost as a whole takes
+    what was written behind that record with it.
+    """
+    end = slot.sealed_end
+    if len(data) < end or first_nonzero(data, end) is not None:
+        return False
+    seed = wal.segment_seed(slot.sealed_segment, owner.dir_uuid)
+    sector = (end - 1) // SECTOR_BYTES * SECTOR_BYTES
+    first = max(sector - wal.RECORD_HEADER_BYTES + wal.ALIGNMENT, wal.SEGMENT_HEADER_BYTES)
+    for offset in range(first, end - wal.RECORD_HEADER_BYTES + 1, wal.ALIGNMENT):
+        header = wal.header_at(data, offset, seed)
+        if header is not None and wal.record_end(header, offset) == end:
+            return True
+    return False
 
 
 def _contents(fs: GuardedFileSystem, path: str) -> bytes:

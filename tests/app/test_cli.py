@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -189,6 +190,49 @@ def test_an_unknown_job_is_not_found(quorker: Quorker) -> None:
         (("status", "--tls-key", "x"), "TLS needs"),
         (("demo", "--jobs", "0"), "at least one job"),
         (("nonsense",), "nonsense"),
+        (("node", "shop:app", "--listen", "here"), "listen address 'here' has no port"),
+        (("node", "shop:app", "--listen", "127.0.0.1:70000"), "port '70000' is outside 0..65535"),
+        (("node", "shop:app", "--listen", "300.0.0.1:1"), "'300.0.0.1' is not an IPv4 address"),
+        (("node", "shop:app", "--members", "1=here"), "address of node 1 'here' has no port"),
+        (("node", "shop:app", "--members", "1=a:1,,2=b:1"), "member '': write 1=127.0.0.1:7701"),
+        (("node", "shop:app", "--members", "1=a:1,2=a:1"), "two members share one address"),
+        (("node", "shop:app", "--id", "0"), "node id 0 is outside 1..4294967295"),
+        (("node", "shop:app", "--id", "one"), "--id"),
+        (("node", "shop:app", "--profile", "slow"), 'Choose from: "default", "fast"'),
+        (("node", "shop:app", "--workers", "-1"), "workers=-1"),
+        (("node", "shop:app", "--queues", "Bad Queue"), "queues=('Bad Queue',)"),
+        (("node", "shop:app", "--shutdown-timeout", "-1"), "shutdown_timeout=-1000"),
+        (("node", "shop:app", "--shutdown-timeout", "nan"), "shutdown_timeout is nan"),
+        (("node", "shop:app", "--cluster", ""), "cluster name '' must have 1 to 64 characters"),
+        (("node", "shop:app", "--cluster", "x" * 65), "must have 1 to 64 characters"),
+        (("node", "shop:app", "--secret-file", "/dev/null"), "the secret has 0 bytes: use at least 16"),
+        (("node", "shop:app", "--secret-file", "."), "the secret file cannot be read"),
+        (
+            ("node", "shop:app", "--tls-key", "x", "--tls-certificate", "x", "--tls-authority", "x"),
+            "tls file x",
+        ),
+        (("node", "shop:app", "--data", "shop.py"), "shop.py is a file, or lies below one"),
+        (("node", "shop:app", "--data", "shop.py/n1"), "shop.py is a file, or lies below one"),
+        (("status", "--address", "here"), "address 'here' has no port"),
+        (("status", "--address", "127.0.0.1:0"), "port '0' is outside 1..65535"),
+        (("status", "--timeout", "-1"), "--timeout is -1.0: give 0.01 to 2592000 seconds"),
+        (("status", "--timeout", "nan"), "--timeout is nan"),
+        (("status", "--secret-file", "/dev/null"), "the secret has 0 bytes"),
+        (("status", "-o", "xml"), 'Choose from: "table", "json"'),
+        (("job", "show", ""), "job id=''"),
+        (("job", "ls", "--limit", "0"), "--limit 0: show at least one job"),
+        (("job", "enqueue", "send", "x" * 70_000), "the arguments are 70008 bytes, at most 65536"),
+        (("job", "enqueue", "send", "1" * 30), "args[0]: the int has more than 64 bits; pass str(value)"),
+        (("job", "enqueue", "send", "[" * 2000), "is nested too deeply"),
+        (("job", "enqueue", "send", "[" * 600 + "]" * 600), "nested"),
+        (("job", "enqueue", "send", "\udcff"), "args[0]: a lone surrogate"),
+        (("job", "enqueue", "send", "--kw", "a=1", "--kw", "a=2"), "keyword argument 'a' is given twice"),
+        (("job", "enqueue", "send", "--wait", "-1"), "--wait is -1.0"),
+        (("job", "enqueue", "send", "--priority", "1000"), "from -100 to 100"),
+        (("job", "enqueue", "send", "--at", "yesterday"), "--at"),
+        (("job", "enqueue", "send", "--at", "2027-01-01T12:00:00"), "has no time zone"),
+        (("job", "enqueue", "send", "--unique", "x" * 600), "unique="),
+        (("job", "enqueue", "send", "--tag", "x" * 100), "tags="),
     ],
 )
 def test_mistakes_are_one_line_and_usage(quorker: Quorker, arguments: tuple[str, ...], said: str) -> None:
@@ -198,6 +242,21 @@ def test_mistakes_are_one_line_and_usage(quorker: Quorker, arguments: tuple[str,
     assert said in ran.err
     assert ran.err.count("\n") == 1
     assert ran.out == ""
+
+
+def test_a_damaged_configuration_file_is_named(quorker: Quorker, tmp_path: Path) -> None:
+    (tmp_path / "quorker.toml").write_text("[client\n")
+    ran = quorker("status")
+    assert ran.code == EXIT_USAGE
+    assert ran.err.startswith("quorker: quorker.toml cannot be read: ")
+
+
+def test_a_task_that_no_member_has_is_named(quorker: Quorker) -> None:
+    """It is tried again, in case that a member with newer code joins; meanwhile `show` says what is wrong."""
+    job_id = ok(quorker("job", "enqueue", "sent"))[:13]
+    deadline = time.monotonic() + 30
+    while "no task 'sent' is registered on this worker" not in (shown := ok(quorker("job", "show", job_id))):
+        assert time.monotonic() < deadline, shown
 
 
 def test_no_member_is_no_quorum(quorker: Quorker) -> None:

@@ -16,7 +16,15 @@ from quorker.app.gateway import Gateway, inherited_gateway
 from quorker.app.location import import_attribute
 from quorker.app.payload import PAYLOAD_BYTES_MAX
 from quorker.app.results import JobHandle
-from quorker.app.settings import CallOptions, Duration, Retry, RunsIn, checked_option, read_options
+from quorker.app.settings import (
+    CallOptions,
+    Duration,
+    Retry,
+    RunsIn,
+    checked_option,
+    milliseconds,
+    read_options,
+)
 from quorker.app.tasks import AsyncTask, PlainTask, RegisteredTask
 from quorker.app.worker_server import SHUTDOWN_SECONDS
 from quorker.core.errors import ConfigurationError
@@ -184,7 +192,7 @@ class App:
             node_id=node_id,
             listen=listen,
             members=dict(members or {}),
-            cluster=cluster or self.name,
+            cluster=self.name if cluster is None else cluster,
             secret=secret,
             tls=tls,
             insecure_no_auth=insecure_no_auth,
@@ -211,12 +219,14 @@ class App:
         if not addresses:
             raise ConfigurationError('connect() needs the address of a member: app.connect("127.0.0.1:7701")')
         plan = self._plan(workers, queues, shutdown_timeout)
-        return FrontDoor(lambda: open_outsider(self, addresses, cluster or self.name, secret, tls, plan))
+        name = self.name if cluster is None else cluster
+        return FrontDoor(lambda: open_outsider(self, addresses, name, secret, tls, plan))
 
     def _plan(self, workers: int | None, queues: Sequence[str] | None, shutdown_timeout: float) -> WorkPlan:
         slots = WorkPlan.default_slots() if workers is None else workers
         checked_option("workers", slots, bounds.whole("workers", 0, bounds.SESSION_SLOTS_MAX))
         named = None if queues is None else checked_option("queues", tuple(queues), bounds.SOME_QUEUES)
+        milliseconds(shutdown_timeout, "shutdown_timeout")
         return WorkPlan(slots, named, shutdown_timeout)
 
     # ------------------------------------------------------------------ the way into the store

@@ -50,6 +50,7 @@ from quorker.transport.tls import Tls, TlsPaths
 log = logging.getLogger("quorker.transport.client")
 
 GOODBYE_SECONDS: Final = 1.0
+MEMBER_SHARE_MS: Final = 900  # of each second: a member gives up sooner than its client, and says why
 STUCK_MS: Final = 3_000  # without an answer from this member while something is asked: try another one
 TICK_MS_MIN: Final = 5
 TICK_MS_MAX: Final = 250
@@ -99,7 +100,7 @@ class Client:
         seconds = self.default_timeout
 
         def query(number: int) -> Query:
-            return Query(number, name, packed, linearizable, self.seen_index, int(seconds * 1000))
+            return Query(number, name, packed, linearizable, self.seen_index, int(seconds * MEMBER_SHARE_MS))
 
         answer = await self._ask(query, seconds)
         value = unpack(answer.value, elements_max=VALUE_ELEMENTS_MAX, finite=False)

@@ -178,8 +178,14 @@ def lock_directory(root: str) -> RealFileSystem:
         _make_directory(root)
         note = _require_private(root)
         lock = os.open(f"{root}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise ConfigurationError(
+            f"data directory {root} cannot be used: {error.filename} is a file, or lies below one"
+        ) from error
     except OSError as error:
-        raise ConfigurationError(f"data directory {root} cannot be used: {error.strerror}") from error
+        raise ConfigurationError(
+            f"data directory {root} cannot be used: {error.filename or root}: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

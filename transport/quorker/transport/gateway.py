@@ -14,6 +14,7 @@ import trio
 from quorker.core.errors import InvalidInput, NotApplied, OperationError, Rejected
 from quorker.core.jobs.new_job import JobGrant, grant_to_wire
 from quorker.core.jobs.outcome import Notice
+from quorker.core.raft.messages import NOBODY
 from quorker.core.wire import requests
 from quorker.core.wire.records import pack, unpack
 from quorker.core.wire.requests import (
@@ -111,12 +112,20 @@ class ClientHost:
             del self._requests[number]
 
     async def _query(self, query: Query) -> Answer:
-        with trio.fail_after(query.timeout_ms / 1000):
+        with trio.move_on_after(query.timeout_ms / 1000) as scope:
             if query.linearizable:
                 await self._node.wait_linearizable()
             await self._node.wait_applied(query.min_index)
+        if scope.cancelled_caught:
+            raise NotApplied(self._why_late(query))
         answer = self._node.query_now(query.name, unpack(query.args))
         return Answer(query.request, answer.applied_index, max(0, answer.age_ms), pack(answer.value))
+
+    def _why_late(self, query: Query) -> str:
+        node, within = self._node, f"within {query.timeout_ms / 1000:g} s"
+        if node.replica.raft.leader == NOBODY:
+            return f"node {node.node_id} found no leader with a majority behind it {within}"
+        return f"node {node.node_id} did not catch up with what this client has seen {within}"
 
     async def _status(self, number: int) -> Answer:
         status = self._node.status_now()

@@ -5,6 +5,7 @@ A member writes its directory's id and incarnation when its session opens; every
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from quorker.core.jobs.commands import SetRangeInHash
@@ -49,7 +50,7 @@ class Refusals:
         """
         if has_leader:
             return None
-        about_us = f"node {self._node_id} " in refusal.detail
+        about_us = re.search(rf"\bnode {self._node_id}\b", refusal.detail)
         if refusal.reason in (Reason.DUPLICATE_NODE, Reason.ROLLED_BACK):
             return refusal if about_us else None
         self._by_peer[peer] = refusal

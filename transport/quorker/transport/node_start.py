@@ -134,6 +134,7 @@ class _Prepared:
         self.peers = peers
         self.disk = disk
         self.failure: BaseException | None = None
+        self.has_started = False
         self.nursery: trio.Nursery
         durable, store = _recover(config, disk)
         identity = disk.identity
@@ -184,7 +185,8 @@ class _Prepared:
     def fail(self, error: BaseException) -> None:
         """The first error counts: it ends the parts, and then the block of whoever opened this node."""
         if self.failure is None:
-            log.error("node %s has to stop: %s", self.config.node_id, error)
+            if self.has_started:  # whoever opens a node that cannot start is told at once
+                log.error("node %s has to stop: %s", self.config.node_id, error)
             self.failure = error
             self.node.faulted = str(error) or type(error).__name__
         self.nursery.cancel_scope.cancel()
@@ -236,6 +238,7 @@ async def _run_parts(
                 prepared.nursery = nursery
                 await _start(prepared, nursery, stack)
                 scope.shield = True
+                prepared.has_started = True
                 task_status.started()
     except Exception as error:  # noqa: BLE001  # it is raised by whoever opened the node
         prepared.fail(_sole(error))

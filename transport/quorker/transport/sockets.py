@@ -38,10 +38,20 @@ async def open_tcp(endpoint: Endpoint) -> tuple[Endpoint, list[trio.SocketListen
         except OSError as error:
             if listeners:  # the second kind of address is not there on every machine
                 continue
-            raise ConfigurationError(f"cannot listen on {endpoint}: {error}") from error
+            raise ConfigurationError(f"cannot listen on {endpoint}: {_explained(error)}") from error
         listeners += opened
         port = int(opened[0].socket.getsockname()[1])
     return Endpoint(endpoint.host, port), listeners
+
+
+def _explained(error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return "another process listens there: stop it, or choose another port"
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case _:
+            return str(error)
 
 
 @contextmanager

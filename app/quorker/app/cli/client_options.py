@@ -11,6 +11,7 @@ import trio
 from cyclopts import Parameter
 from cyclopts.config import Env, Toml
 
+from quorker.app.cli.line_values import WAIT_SECONDS_MIN, waiting_time
 from quorker.app.cli.output import Format
 from quorker.app.front_door import client_name
 from quorker.core.errors import ConfigurationError, NotApplied
@@ -85,6 +86,7 @@ def with_connection(
 ) -> T:
     """Connect, act, disconnect. An observer only reads, and needs no leader. `extra_wait`: seconds that `act` may take
     beyond the timeout. Raises `NotApplied` when no member answers in time."""
+    waiting_time(options.timeout, "--timeout", WAIT_SECONDS_MIN)
     return trio.run(_connected, options, act, observer, extra_wait)
 
 

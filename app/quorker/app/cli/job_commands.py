@@ -13,7 +13,7 @@ from cyclopts import Parameter
 
 from quorker.app.app import load_app
 from quorker.app.cli.client_options import ClientOptions, config_of, with_connection
-from quorker.app.cli.line_values import argument, keyword, seconds
+from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
 from quorker.app.cli.output import call_text, instant_text, print_fields, print_json, print_table, shortened
 from quorker.app.errors import JobNotFound
 from quorker.app.gateway import Ask, perform
@@ -71,7 +71,9 @@ def enqueue(
 
     Arguments are read as JSON where they are JSON, and as text otherwise: 42, true, '[1, 2]', hello.
     """
-    new = _new_job(task, [argument(text) for text in args], dict(map(keyword, job.kw)), job)
+    if job.wait is not None:
+        waiting_time(job.wait, "--wait")
+    new = _new_job(task, [argument(text) for text in args], keywords(job.kw), job)
     job_id, due = with_connection(client, lambda connection: _enqueue(connection, new), observer=False)
     if job.wait is not None:
         _print_result(job_id, client, job.wait)
@@ -118,6 +120,7 @@ class ConnectionHost:
 @job_program.command
 def show(job_id: str, *, client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
     """Show everything about one job: its call, its history, who runs it, its result or error."""
+    checked_option("job id", job_id, bounds.JOB_ID)
     found = with_connection(client, lambda connection: _details(connection, job_id))
     if client.output == "json":
         print_json(found)
@@ -176,6 +179,8 @@ class Filters:
 def list_jobs(*, which: Filters = Filters(), client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
     """List jobs by state, task and queue."""
     states = _states(which.state)
+    if which.limit < 1:
+        raise InvalidInput(f"--limit {which.limit}: show at least one job")
     found = with_connection(client, lambda connection: _list(connection, states, which))
     if client.output == "json":
         print_json(found)

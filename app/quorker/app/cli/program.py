@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ def exit_code_of(act: Callable[[], Any]) -> int:
     try:
         code = act()
     except CycloptsError as wrong:
-        return _say(" ".join(str(wrong).split()), EXIT_USAGE)
+        return _say(_usage_text(wrong), EXIT_USAGE)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except Exception as raised:
@@ -60,6 +61,12 @@ def exit_code_of(act: Callable[[], Any]) -> int:
             return _say(str(error), EXIT_REFUSED)
         raise
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _usage_text(wrong: CycloptsError) -> str:
+    if isinstance(wrong.__cause__, tomllib.TOMLDecodeError):
+        return f"quorker.toml cannot be read: {wrong.__cause__}"
+    return " ".join(str(wrong).split())
 
 
 def _say(message: str, exit_code: int) -> int:

@@ -224,7 +224,6 @@ def test_an_unknown_job_is_not_found(quorker: Quorker) -> None:
         (("job", "enqueue", "send", "x" * 70_000), "the arguments are 70008 bytes, at most 65536"),
         (("job", "enqueue", "send", "1" * 30), "args[0]: the int has more than 64 bits; pass str(value)"),
         (("job", "enqueue", "send", "[" * 2000), "is nested too deeply"),
-        (("job", "enqueue", "send", "[" * 600 + "]" * 600), "nested"),
         (("job", "enqueue", "send", "\udcff"), "args[0]: a lone surrogate"),
         (("job", "enqueue", "send", "--kw", "a=1", "--kw", "a=2"), "keyword argument 'a' is given twice"),
         (("job", "enqueue", "send", "--wait", "-1"), "--wait is -1.0"),

@@ -19,6 +19,7 @@ import trio
 
 from quorker.app import App
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
+from quorker.jepsen_like.waiting import wait_until
 from quorker.transport.memory_pauses import calm_collector
 from quorker.transport.node import Node
 
@@ -26,7 +27,7 @@ PAYLOAD = b"x" * 200
 BULK = 250
 FILLERS = 4
 SAMPLE_SECONDS = 0.005
-POLL_SECONDS = 0.02
+PATIENCE_SECONDS = 300.0
 LOAD_CALLERS = 4
 LOAD_PAUSE_SECONDS = 0.02
 
@@ -118,14 +119,12 @@ class Bench:
 
     async def _snapshot(self) -> dict[str, float]:
         replica = self.node.replica
-        while replica.saving is not None or replica.loading is not None:
-            await trio.sleep(POLL_SECONDS)
+        await wait_until(lambda: replica.saving is None, "no snapshot is under way", PATIENCE_SECONDS)
         self.sampler.take()
         start = time.perf_counter()
         replica.request_snapshot()
         self.node.driver.wake()
-        while replica.saving is not None:
-            await trio.sleep(POLL_SECONDS)
+        await wait_until(lambda: replica.saving is None, "the snapshot is on disk", PATIENCE_SECONDS)
         seconds = time.perf_counter() - start
         return {"seconds": seconds, "mib": self._status()["snapshot_mib"], **self.sampler.take()}
 

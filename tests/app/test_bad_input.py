@@ -11,7 +11,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -107,13 +108,19 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert ran.err == f"quorker: {said}\n"
 
 
-async def test_a_directory_of_another_user_or_without_write_permission_is_refused(tmp_path: Path) -> None:
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A directory that other users can reach, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="quorker-test-") as directory:
+        path = Path(directory)
+        path.chmod(0o755)
+        yield path
+
+
+async def test_a_directory_of_another_user_or_without_write_permission_is_refused(open_path: Path) -> None:
     if os.geteuid() != ROOT:
         pytest.skip("only root can become another user")
-    for directory in (*tmp_path.parents, tmp_path):
-        if directory.is_relative_to(tmp_path.parents[1]):
-            directory.chmod(0o755)
-    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    ours, theirs = open_path / "ours", open_path / "theirs"
     ours.mkdir(mode=0o700)
     ran = await node("--data", str(ours), user=NOBODY)
     assert ran == Ran(EXIT_USAGE, "", f"quorker: data directory {ours} belongs to user 0, not to {NOBODY}\n")

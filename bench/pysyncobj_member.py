@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 import time
@@ -112,6 +113,7 @@ def answer(value: dict[str, Any]) -> None:
 
 def main() -> None:
     own, others, journal = sys.argv[1], sys.argv[2].split(","), sys.argv[3]
+    logging.getLogger("pysyncobj").setLevel(logging.CRITICAL)  # it tells of every peer that is not up yet
     store = JobQueue(own, others, journal)
     process = psutil.Process()
     for line in sys.stdin:

@@ -4,6 +4,10 @@
 
 Three member processes each on loopback; quorker fsyncs on a majority before every acknowledgement, PySyncObj writes a
 journal file that it never syncs. Each round measures the machine first, so that ratios compare like with like.
+
+`--json FILE` adds one line a round, an object {system: {what was measured: {figure: number}}}. Systems are `machine`,
+`quorker` and `pysyncobj`; figures end in their unit: `per_second`, `_ms`, `_s`, `_mib`, `_percent` (of one CPU). `cpu_s` is
+what the process that was asked used meanwhile; `n1_`, `n2_` and `n3_` are the members, in the order of their ids.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from member_protocol import Member
 
 CONCURRENCIES = (1, 16, 64, 256)
 MEMBERS = 3
+IDLE_SECONDS = 5.0
 Figures = dict[str, float]
 
 
@@ -102,14 +107,38 @@ def measure_quorker(folder: Path, quick: bool) -> dict[str, Figures]:
         leader, follower = find_leader(members)
         found["idle enqueue to start"] = leader.ask("idle", count=50)
         stored = 10_000 if quick else 100_000
+        before = cpu_seconds(members)
         found["fill"] = leader.ask("fill", count=stored)
-        found[f"rss with {stored} jobs"] = {
-            f"n{number}_mib": member.ask("memory")["rss_mib"] for number, member in enumerate(members, 1)
-        }
-        cpu = [member.ask("memory") for member in members]
-        found["cpu idle check"] = {"total_s": sum(each["cpu_s"] for each in cpu)}
+        used = cpu_seconds(members)
+        found[f"cpu to store {stored} jobs"] = named(members, "s", differences(before, used))
+        found[f"rss with {stored} jobs"] = named(
+            members, "mib", [member.ask("memory")["rss_mib"] for member in members]
+        )
+        found[f"cpu idle, {stored} jobs"] = named(members, "percent", measure_idle(members))
         found["failover"] = measure_failover(leader, follower)
     return found
+
+
+def cpu_seconds(members: list[Member]) -> list[float]:
+    return [member.ask("cpu")["cpu"] for member in members]
+
+
+def differences(before: list[float], after: list[float]) -> list[float]:
+    return [late - early for early, late in zip(before, after, strict=True)]
+
+
+def named(members: list[Member], unit: str, values: list[float]) -> Figures:
+    return {
+        f"n{number}_{unit}": value for (number, _), value in zip(enumerate(members, 1), values, strict=True)
+    }
+
+
+def measure_idle(members: list[Member]) -> list[float]:
+    """Percent of one CPU that each member uses while nobody asks anything."""
+    before, start = cpu_seconds(members), time.monotonic()
+    time.sleep(IDLE_SECONDS)
+    used = differences(before, cpu_seconds(members))
+    return [100 * each / (time.monotonic() - start) for each in used]
 
 
 def measure_failover(leader: Member, follower: Member) -> Figures:
@@ -169,7 +198,9 @@ def ratios(rounds: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--folder", type=Path, help="where the logs go; must be on the disk to be measured")

@@ -178,6 +178,24 @@ def test_a_frozen_process_hears_later_what_arrived_before() -> None:
     assert resume.at_ns == pause.at_ns + 60 * MS
 
 
+def test_a_slow_node_says_what_follows_from_what_it_heard() -> None:
+    """It is woken for moments only; the moments are no events."""
+    plan = (Fault(300 * MS, FaultKind.SLOW_NODE, 300 * MS, Target.FOLLOWER, 1, amount=900),)
+    story, _ = told(suffering(*plan))
+    (fault,) = of_kind(story, Kind.FAULT)
+    (end,) = of_kind(story, Kind.FAULT_END)
+    slow = f"n{fault.details['node']}"
+    said = [
+        event
+        for event in of_kind(story, Kind.SEND)
+        if event.lane == slow and fault.at_ns < event.at_ns < end.at_ns and "Response" in event.text
+    ]
+    assert said
+    for event in said:
+        assert {cause.kind for cause in causes(story, event)} <= {Kind.DELIVER, Kind.DURABLE}
+    assert len(of_kind(story, Kind.RESUME)) <= 2
+
+
 def test_what_clients_hold_begins_and_ends() -> None:
     story, _ = told(expand(3, JOBS))
     held: set[tuple[str, object, object]] = set()

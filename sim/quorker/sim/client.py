@@ -144,7 +144,7 @@ class SimClient:
 
     def pause(self) -> None:
         self.paused = self.alive
-        if self.paused:
+        if self.paused and not self._crawls:
             self._note("is frozen", Kind.PAUSE)
 
     def resume(self) -> None:
@@ -153,7 +153,8 @@ class SimClient:
             return
         self.paused = False
         self.waking = True
-        self._note("goes on", Kind.RESUME)
+        if not self._crawls:
+            self._note("goes on", Kind.RESUME)
         inbox = list(self.inbox)
         self.inbox.clear()
         incarnation = self.incarnation
@@ -162,6 +163,10 @@ class SimClient:
                 arrived()
         self._tick()
         self.waking = False
+
+    @property
+    def _crawls(self) -> bool:
+        return self.home is not None and self.home.crawling
 
     @property
     def now_ms(self) -> int:

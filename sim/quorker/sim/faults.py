@@ -27,6 +27,8 @@ OF_NO_MEMBER: Final = frozenset(
         FaultKind.SWIZZLE,
         FaultKind.CLIENT_CRASH,
         FaultKind.CLIENT_PAUSE,
+        FaultKind.CLIENT_CLOCK_RATE,
+        FaultKind.CLIENT_WALL_JUMP,
     }
 )
 """Faults that strike all members, or none: whatever member the plan names."""

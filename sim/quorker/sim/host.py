@@ -57,6 +57,7 @@ class Host(ABC):
         self.raft: Raft | None = None
         self.incarnation = 0
         self.paused = False
+        self.crawling = False  # it was frozen and wakes for a moment: nothing worth telling
         self.apply_ns = (
             world.case.machine.apply_ns
         )  # how long the machine takes for a batch, if it can be slow
@@ -172,14 +173,15 @@ class Host(ABC):
     def pause(self) -> None:
         """Freeze the process: nothing runs, while the network fills its buffers and its disk finishes."""
         self.paused = self.raft is not None
-        if self.paused:
+        if self.paused and not self.crawling:
             self.tell(Kind.PAUSE, "is frozen")
 
     def resume(self) -> None:
         if not self.paused:
             return
         self.paused = False
-        self.tell(Kind.RESUME, "goes on")
+        if not self.crawling:
+            self.tell(Kind.RESUME, "goes on")
         inbox = list(self.inbox)
         self.inbox.clear()
         for arrived in inbox:
@@ -190,11 +192,14 @@ class Host(ABC):
 
     def crawl(self, events: int) -> None:
         """Handle so many of the events that wait, look at the clock, and freeze again: a process that is starved."""
-        waiting, self.inbox = self.inbox[events:], self.inbox[:events]
+        waiting = self.inbox[events:]
+        del self.inbox[events:]
+        self.crawling = True
         self.resume()
         if self.raft is not None:
             self.inbox[:0] = waiting
             self.pause()
+        self.crawling = False
 
     def raft_config(self) -> RaftConfig:
         knobs: RaftKnobs = self.world.case.raft

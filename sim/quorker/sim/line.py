@@ -45,7 +45,9 @@ class ClientEnd(End, Protocol):
 
 
 class MemberEnd(End, Protocol):
-    """What a client says to a member."""
+    """What a client says to a member. `crawling`: it is woken for a moment, and frozen again."""
+
+    crawling: bool
 
     def on_submit(self, line: Line, group: bytes) -> None: ...
 

@@ -20,6 +20,7 @@ from quorker.core.raft.messages import (
     AppendResponse,
     ConfState,
     Entry,
+    EntryKind,
     ForwardProposal,
     ForwardRead,
     ForwardTransfer,
@@ -31,9 +32,11 @@ from quorker.core.raft.messages import (
     TimeoutNow,
     VoteResponse,
 )
+from quorker.core.wire.records import REFUSALS
 
 _codec: Any = msgpack
 COMMANDS_SHOWN: Final = 4
+ENTRIES_SHOWN: Final = 3
 _LANE: Final = re.compile(r"\b[nc]\d+\b")
 _COMMANDS: Final[dict[int, str]] = {each.OP: each.__name__ for each in COMMAND_TYPES}
 
@@ -58,7 +61,22 @@ def conf_words(conf_state: ConfState) -> str:
 
 
 def entries_words(entries: Sequence[Entry]) -> str:
-    return f"entries {span(entries[0].index, entries[-1].index)}" if entries else "no entries"
+    if not entries:
+        return "no entries"
+    held = [words for entry in entries if (words := entry_words(entry))]
+    named = f"entries {span(entries[0].index, entries[-1].index)}"
+    return f"{named} ({shortened(held, ENTRIES_SHOWN)})" if held else named
+
+
+def entry_words(entry: Entry) -> str:
+    """What an entry holds, if that can be told: a batch of commands, or a change of members."""
+    if entry.kind is not EntryKind.NORMAL:
+        return f"{entry.index}: members"
+    try:
+        _, _, groups = _codec.unpackb(entry.data)
+        return f"{entry.index}: {'; '.join(group_words(group) for group in groups)}"
+    except REFUSALS:
+        return ""  # the first of a term, or whatever else is replicated
 
 
 def _append(message: AppendEntries) -> str:
@@ -126,10 +144,15 @@ def group_words(group: bytes) -> str:
     try:
         session, _, commands = _codec.unpackb(group, strict_map_key=False)
         named = [f"{_COMMANDS.get(wire[0], 'command')} {seq}" for seq, wire in commands]
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (*REFUSALS, IndexError):
         return f"{len(group)} bytes"  # of a hostile client: whoever reads it will say so
-    whose = f"session {session}" if session else "a new session"
+    whose = f"session {session}" if session else _of_no_session(commands)
     return f"{whose}: {shortened(named)}"
+
+
+def _of_no_session(commands: Sequence[tuple[int, Any]]) -> str:
+    """The leader proposes what is due under no session and no number; a client opens its session under a nonce."""
+    return "a new session" if any(seq for seq, _ in commands) else "the leader"
 
 
 def asks(act: str, arguments: tuple[Any, ...]) -> list[tuple[int, int]]:
@@ -139,7 +162,7 @@ def asks(act: str, arguments: tuple[Any, ...]) -> list[tuple[int, int]]:
     try:
         session, _, commands = _codec.unpackb(arguments[1], strict_map_key=False)
         return [(session, seq) for seq, _ in commands]
-    except (TypeError, ValueError):
+    except REFUSALS:
         return []
 
 

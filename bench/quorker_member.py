@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import trio
+from sampling import Sampler
 
 from quorker.app import App
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
@@ -24,6 +25,7 @@ WORKER_SLOTS = 128
 BULK = 250
 
 app = App("bench")
+sampler = Sampler()
 own_queue = "work"  # each member runs what it submits, so that it sees every job end
 started_at: dict[int, float] = {}
 done = 0
@@ -161,6 +163,11 @@ async def perform(command: dict[str, Any], connection: Connection) -> dict[str, 
             return {"cpu": used.user + used.system}
         case "memory":
             return {"rss_mib": psutil.Process().memory_info().rss / 2**20}
+        case "sample":
+            sampler.start()
+            return {}
+        case "sampled":
+            return dict(sampler.stop())
         case other:
             return {"error": f"unknown command {other}"}
 

@@ -7,6 +7,7 @@ except for pings, which keep a quiet connection alive and measure it.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections import deque
@@ -57,9 +58,19 @@ class SocketPipe:
         self._raw: socket.socket | None = None
 
     async def receive(self) -> bytes:
+        """Wait first and ask the kernel then, once: trio's own `recv` asks before it waits, and yields once more after."""
         try:
-            return await self._socket.recv(READ_BYTES)
-        except (OSError, trio.ClosedResourceError) as error:
+            while True:
+                await trio.lowlevel.wait_readable(self._socket)
+                try:
+                    return os.read(self._socket.fileno(), READ_BYTES)
+                except BlockingIOError:
+                    continue  # woken for nothing, which the kernel is free to do
+        except (
+            OSError,
+            ValueError,
+            trio.ClosedResourceError,
+        ) as error:  # ValueError: there is no descriptor any more
             raise ConnectionLost(str(error)) from error
 
     def write_some(self, data: bytes) -> int:

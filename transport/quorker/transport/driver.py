@@ -142,9 +142,10 @@ class Driver:
                 self._parked = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._unpark)
             self._woken = False
-            self.pump()
-            await trio.lowlevel.checkpoint()
-            if not self._woken:
+            waits_for_callers = self.pump()
+            if waits_for_callers or self._woken:
+                await trio.lowlevel.checkpoint()
+            if waits_for_callers and not self._woken:
                 self.links.flush_late()
 
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
@@ -175,22 +176,27 @@ class Driver:
         except DiskFull:
             await trio.sleep(FULL_DISK_PAUSE)
 
-    def pump(self) -> None:
-        """Perform effects until there are none, or until it is fair to let other tasks run."""
+    def pump(self) -> bool:
+        """Perform effects until there are none, or until it is fair to let other tasks run.
+
+        True if callers of this process were answered: what they submit next may take along what `flush_late` sends.
+        """
         self.replica.tick(monotonic_ms(), wall_ms())
         for _ in range(PUMP_ROUNDS_MAX):
             self.owner.flush_sessions()
             effects = self.replica.drain()
             if not effects:
-                if not self.owner.take_answered():
+                answered = self.owner.take_answered()
+                if not answered:
                     self.links.flush_late()
-                return
+                return answered
             for effect in effects:
                 self._perform[type(effect)](effect)
             self.links.flush()
             if self._lane:
                 self._write_lane()
         self.wake()
+        return False
 
     def _write_lane(self) -> None:
         """One write and one fsync for everything, then what waited for it, in order (rule 1 of effects.py)."""

@@ -142,11 +142,21 @@ class Driver:
                 self._parked = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._unpark)
             self._woken = False
-            waits_for_callers = self.pump()
-            if waits_for_callers or self._woken:
+            if self.pump():
+                await self._wait_for_callers()
+            elif self._woken:
                 await trio.lowlevel.checkpoint()
-            if waits_for_callers and not self._woken:
-                self.links.flush_late()
+
+    async def _wait_for_callers(self) -> None:
+        """Callers were answered: their next commands take the commit index along, if they submit any.
+
+        trio runs who is ready forwards or backwards: only after a second turn has every one of them had its own.
+        """
+        await trio.lowlevel.checkpoint()
+        if not self._woken:
+            await trio.lowlevel.checkpoint()
+        if not self._woken:
+            self.links.flush_late()
 
     def _unpark(self, _: object) -> trio.lowlevel.Abort:
         self._parked = None

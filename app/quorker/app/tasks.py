@@ -4,7 +4,7 @@ must not live here: the registry (`app.py`), connections, and the running of job
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
@@ -41,6 +41,18 @@ def new_job(task: str, args: bytes, option: CallOptions) -> NewJob:
     )
 
 
+def arities(signature: inspect.Signature) -> range:
+    """The numbers of positional arguments that are sure to be a whole call: asking the signature takes long."""
+    parameters = signature.parameters.values()
+    if any(each.kind is each.KEYWORD_ONLY and each.default is each.empty for each in parameters):
+        return range(0)
+    positional = [
+        each for each in parameters if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
+    ]
+    required = sum(each.default is each.empty for each in positional)
+    return range(required, len(positional) + 1)
+
+
 class TaskHost(Protocol):
     """What a task needs of its app."""
 
@@ -60,6 +72,10 @@ class Task(Generic[P, R]):
     runs_in: RunsIn
     options: CallOptions
     signature: inspect.Signature = field(repr=False)
+    _arities: range = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_arities", arities(self.signature))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Make a job; returns when a majority of the members has it on disk. For plain code.
@@ -78,12 +94,16 @@ class Task(Generic[P, R]):
 
     def new_job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The job that `enqueue` would make, for a command of several. Raises `BadPayload` for wrong arguments."""
+        if kwargs or len(args) not in self._arities:
+            self._require_call(args, kwargs)
+        packed = encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max)
+        return new_job(self.name, packed, self.options)
+
+    def _require_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise BadPayload(f"{self.name}{self.signature} cannot be called like this: {error}") from None
-        packed = encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max)
-        return new_job(self.name, packed, self.options)
 
     def with_options(self, changes: dict[str, Any]) -> Self:
         """A copy with other `CallOptions`."""

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 
@@ -314,3 +315,40 @@ def test_drivers_tell_raft_nothing_themselves() -> None:
     folder = Path(node_start.__file__).parent
     told = re.compile(rf"\braft\.({'|'.join(sorted(inputs))})\(")
     assert [path.name for path in folder.glob("*.py") if told.search(path.read_text())] == []
+
+
+def part_of(node_id: int, *events: tuple[int, str, int]) -> Told:
+    """(time, "sent" or "heard", peer): always the same message."""
+    part = Told(node_id)
+    for at_ns, way, peer in events:
+        part.story.now = partial(int, at_ns)
+        kind = Kind.SEND if way == "sent" else Kind.DELIVER
+        number = part.story.enter(f"n{node_id}", kind, way, to=f"n{peer}", message="Heartbeat")
+        pair = (node_id, peer) if way == "sent" else (peer, node_id)
+        (part.sent if way == "sent" else part.heard).setdefault((*pair, b"beat"), []).append(number)
+    return part
+
+
+def test_equal_messages_are_paired_in_order_and_lost_ones_are_left_out() -> None:
+    second = 10**9
+    sender = part_of(1, *[(at * second, "sent", 2) for at in (0, 1, 2, 10, 11)])
+    receiver = part_of(2, *[(at * second + 5, "heard", 1) for at in (0, 10, 11)])
+    together = merged([sender, receiver])
+    pairs = [
+        (together[int(str(event.details["sent"]))].at_ns // second, event.at_ns // second)
+        for event in together.events
+        if event.kind is Kind.DELIVER
+    ]
+    assert pairs == [(0, 0), (10, 10), (11, 11)]
+
+
+def test_very_many_equal_heartbeats_are_paired_too() -> None:
+    beats = 12_000
+    sender = part_of(1, *[(at * 10**8, "sent", 2) for at in range(beats)])
+    receiver = part_of(2, *[(at * 10**8 + 5, "heard", 1) for at in range(beats)])
+    together = merged([sender, receiver])
+    assert all(
+        together[int(str(event.details["sent"]))].at_ns + 5 == event.at_ns
+        for event in together.events
+        if event.kind is Kind.DELIVER
+    )

@@ -251,3 +251,42 @@ def test_a_fault_of_the_page_is_shown(jobs: Story, tmp_path: Path) -> None:
     document, _ = shown(page, tmp_path)
     assert "This page has a fault: " in document
     assert 'data-ready="yes"' not in document
+
+
+POINT = """
+const lanes = document.getElementById("lanes"), box = lanes.getBoundingClientRect(), event = NUMBER - 1;
+const clientX = box.left + xOfEvent(view, event), clientY = box.top + yOfEvent(view, looks, story, event);
+const point = (type, more) => lanes.dispatchEvent(new type[0](type[1], { clientX, clientY, bubbles: true, ...more }));
+point([PointerEvent, "pointermove"], {});
+document.body.dataset.hint = document.getElementById("hint").textContent;
+point([PointerEvent, "pointerup"], {});
+document.body.dataset.chosen = String(scene.selected + 1);
+const span = view.to - view.from;
+point([WheelEvent, "wheel"], { deltaY: -400, cancelable: true });
+document.body.dataset.zoomed = String(view.to - view.from < span);
+document.dispatchEvent(new KeyboardEvent("keydown", { key: "t" }));
+document.body.dataset.ordered = String(view.ordered);
+document.querySelector("#legend .row").click();
+document.body.dataset.hidden = String(looks.hiddenMessages.size);
+document.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape" }));
+document.body.dataset.cleared = String(scene.focus === null);
+"""
+
+
+def test_pointer_wheel_keys_and_legend_do_what_they_say(jobs: Story, tmp_path: Path) -> None:
+    event = next(event for event in jobs.events if event.kind is Kind.ROLE)
+    script = POINT.replace("NUMBER", str(event.number))
+    page = page_of(jobs, "one run").replace("</body>", f"<script>{script}</script></body>")
+    document, said = shown(page, tmp_path)
+    assert said == ""
+    found = dict(re.findall(r'data-(\w+)="([^"]*)"', document[document.index("<body") :].partition(">")[0]))
+    assert f"#{event.number} · " in found.pop("hint")
+    assert found.pop("painted")
+    assert found == {
+        "ready": "yes",
+        "chosen": str(event.number),
+        "zoomed": "true",
+        "ordered": "true",
+        "hidden": "1",
+        "cleared": "true",
+    }

@@ -6,7 +6,7 @@ together by the fastest messages of each direction, as time protocols do, so tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
@@ -22,6 +22,9 @@ from quorker.sim.wire import Forwarded
 Key: TypeAlias = tuple[int, int, bytes]
 """(sender, receiver, bytes) of a message."""
 
+LOST_NS: Final = (
+    2_000_000_000  # a message that is under way for longer was lost, if an equal one was sent since
+)
 QUIET: Final = frozenset({InputKind.OBSERVE_TIME, InputKind.TICK})
 
 
@@ -237,7 +240,7 @@ def _fastest(sender: Told, receiver: Told) -> int | None:
 
 
 def _sendings(parts: Sequence[Told], shifts: Sequence[int]) -> dict[Place, Place]:
-    """For each delivery the last equal sending before it that has no other delivery yet."""
+    """For each delivery the sending that it is of: among equal ones the next in order that was not lost."""
     found: dict[Place, Place] = {}
     for receiver, part in enumerate(parts):
         for key, heard in part.heard.items():
@@ -246,18 +249,22 @@ def _sendings(parts: Sequence[Told], shifts: Sequence[int]) -> dict[Place, Place
                 for sender, each in enumerate(parts)
                 for number in each.sent.get(key, [])
             )
-            taken = [(number, _taken(free, part.at(number) - shifts[receiver])) for number in heard]
-            found.update({(receiver, number): sending for number, sending in taken if sending is not None})
+            times = [part.at(number) - shifts[receiver] for number in heard]
+            for number, sending in zip(heard, _paired(free, times), strict=False):
+                found[receiver, number] = sending
     return found
 
 
-def _taken(free: list[tuple[int, int, int]], at_ns: int) -> Place | None:
-    """The last of the free sendings until then; the first one when clocks say that all are later."""
-    before = [place for place in free if place[0] <= at_ns] or free[:1]
-    if not before:
-        return None
-    free.remove(before[-1])
-    return before[-1][1:]
+def _paired(sent: Sequence[tuple[int, int, int]], heard_ns: Sequence[int]) -> Iterator[Place]:
+    """One sending for each time, in order as a connection keeps it; those that are too old by then were lost."""
+    place = 0
+    for at_ns in heard_ns:
+        while place + 1 < len(sent) and sent[place + 1][0] <= at_ns and at_ns - sent[place][0] > LOST_NS:
+            place += 1
+        if place == len(sent):
+            return
+        yield sent[place][1:]
+        place += 1
 
 
 def _in_order(

@@ -251,10 +251,12 @@ function drawArrow(brush, scene, arrow, alpha, crowd) {
   brush.globalAlpha = strong ? 1 : alpha;
   brush.strokeStyle = brush.fillStyle = colourOf(looks, sort);
   brush.lineWidth = (strong ? 1.8 : 1) * (crowd > DENSE ? 0.7 : 1) * sort.width;
+  if (scene.focus && scene.focus.future[arrow.sent]) brush.setLineDash([5, 3]);
   brush.beginPath();
   brush.moveTo(x1, y1);
   brush.lineTo(x2, y2);
   brush.stroke();
+  brush.setLineDash([]);
   if (arrow.arrival < 0) drawCross(brush, x2, y2, 3.5, cssColourCached(scene, "--alarm"));
   else if (crowd <= VERY_DENSE || strong) drawHead(brush, x1, y1, x2, y2, crowd > DENSE ? 3.5 : 5.5);
 }

@@ -71,7 +71,7 @@ function showLegend(scene, act) {
   story.lanes.forEach((name, place) => lanes.append(toggleRow(view.hiddenLanes, place, act, name)));
   panel.append(heading("Lanes", view.hiddenLanes, story.lanes.map((_, place) => place), act), lanes);
   panel.append(element("h2", {}, "Backgrounds"), element("div", { className: "note" },
-    "colour of a member: its term; stronger while it leads; thick line: leader, dashed: candidate. Hatched red: down, hatched blue: frozen. Orange band: fault on that member. Bars on clients: what they believe to hold (blue a job, violet a lock). Bars on disks: a write until it is durable."));
+    "colour of a member: its term; stronger while it leads; thick line: leader, dashed: candidate. Hatched red: down, hatched blue: frozen. Orange band: fault on that member. Bars on clients: what they believe to hold (blue a job, violet a lock). Bars on disks: a write until it is durable. After a click only its causal past (solid) and future (dashed) stay lit."));
 }
 
 function countBy(items, classOf) {

@@ -81,6 +81,7 @@ def print_wrong(judged: Judged) -> None:
     if violation is not None and violation.__cause__ is not None:
         print("".join(traceback.format_exception(violation.__cause__)), end="")
     print(f"  {replay_line(judged.report.case)}")
+    print("  (quorker sim explain and quorker sim html take the same, and tell and draw what led to it)")
 
 
 def print_sometimes(runs: Sequence[Judged]) -> None:

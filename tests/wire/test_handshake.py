@@ -108,6 +108,17 @@ def test_both_sides_know_each_other_afterwards(secrets: tuple[bytes, ...]) -> No
         assert near.send_key != near.receive_key
 
 
+@pytest.mark.parametrize("rejoins", [False, True])
+def test_both_sides_hear_that_the_other_rejoins(rejoins: bool) -> None:
+    hello = replace(HELLO_OF_ONE, party=replace(ONE, rejoins=rejoins))
+    dialler, acceptor = Dialler(hello, (SECRET,)), accepting(SECRET, party=replace(TWO, rejoins=rejoins))
+    converse(dialler, acceptor)
+    assert dialler.established is not None
+    assert acceptor.established is not None
+    assert dialler.established.remote.rejoins is rejoins
+    assert acceptor.established.remote.rejoins is rejoins
+
+
 def test_frames_carry_no_tags_inside_tls() -> None:
     dialler, acceptor = Dialler(HELLO_OF_ONE, (SECRET,), tags=False), accepting(SECRET, tags=False)
     converse(dialler, acceptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -100,3 +101,35 @@ def test_clients_are_nobodys_duplicate(roster: Roster, role: Role) -> None:
 def test_a_member_that_says_hello_is_judged(roster: Roster) -> None:
     assert roster.admit(Hello(Role.PEER, TWO, b"n" * 32)) is None
     assert roster.admit(Hello(Role.PEER, replace(TWO, node_id=9), b"n" * 32)) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"dir_uuid": b"x" * 16, "incarnation": 1}, {"incarnation": 4}, {}],
+    ids=["wiped", "put back", "copied"],
+)
+def test_whoever_rejoins_takes_the_place_of_its_former_self(
+    roster: Roster, change: dict[str, Any], alarms: list[str]
+) -> None:
+    again = replace(TWO, instance=b"c" * 8, rejoins=True, **change)
+    assert roster.admit_member(again) is None
+    assert len(alarms) == 1
+    assert "rejoins and was let in although" in alarms[0]
+    assert roster.admit_member(TWO) is not None, "the former directory is the mistake now"
+    assert roster.admit_member(replace(again, rejoins=False)) is None, "it has its say again"
+
+
+def test_rejoining_excuses_neither_strangers_nor_ourselves(roster: Roster) -> None:
+    assert roster.admit_member(replace(TWO, node_id=4, rejoins=True)) is not None
+    assert roster.admit_member(replace(TWO, node_id=1, rejoins=True)) is not None
+
+
+def test_what_is_only_heard_of_is_asked_for_again_before_somebody_is_refused() -> None:
+    """The member has replaced its directory, and the replicated state says so by now."""
+    roster = Roster(LOCAL, [1, 2])
+    roster.remember(replace(TWO, instance=b""))
+    new = replace(TWO, dir_uuid=b"x" * 16, incarnation=1, instance=b"c" * 8)
+    assert roster.admit_member(new) is not None
+    roster.recall = {2: replace(new, instance=b"")}.get
+    assert roster.admit_member(new) is None
+    assert roster.admit_member(TWO) is not None, "whoever was seen is known better than what is said"

@@ -174,6 +174,7 @@ class App:
         tls: TlsPaths | None = None,
         insecure_no_auth: bool = False,
         profile: Profile = "default",
+        rejoin: bool = False,
         workers: int | None = None,
         queues: Sequence[str] | None = None,
         shutdown_timeout: float = SHUTDOWN_SECONDS,
@@ -183,9 +184,9 @@ class App:
 
         `data_dir`: where this member keeps its log (default `.quorker/n<node_id>`). `members`: id to "host:port" of the
         first members, this one included; empty means this node is the whole cluster. `cluster`: a name that all members
-        share (default: the app's). `workers`: jobs at a time (default min(5 * CPUs, 20), 0 for none), from `queues`, the
-        first most urgent (default: those of the app's tasks). `shutdown_timeout`: seconds that running jobs get at the end.
-        `record`: a file for everything that this member is told, to be replayed elsewhere.
+        share (default: the app's). `rejoin`: see `quorker node --rejoin`. `workers`: jobs at a time (default min(5 * CPUs,
+        20), 0 for none), from `queues`, the first most urgent (default: those of the app's tasks). `shutdown_timeout`:
+        seconds that running jobs get at the end. `record`: a file for everything that this member is told, to be replayed elsewhere.
         """
         config = NodeConfig(
             data_dir=Path(data_dir) if data_dir is not None else Path(f".quorker/n{node_id}"),
@@ -198,6 +199,7 @@ class App:
             insecure_no_auth=insecure_no_auth,
             profile=profile,
             record=Path(record) if record is not None else None,
+            rejoin=rejoin,
         )
         plan = self._plan(workers, queues, shutdown_timeout)
         return FrontDoor(lambda: open_member(self, config, plan))

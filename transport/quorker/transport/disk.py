@@ -21,6 +21,7 @@ from quorker.core.errors import ConfigurationError, CorruptionError, IdentityMis
 from quorker.core.wire.identity import DIR_UUID_BYTES, Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
 from quorker.core.wire.storage_errors import DiskFull
+from quorker.core.wire.storage_open import Trust
 
 LOCK: Final = "LOCK"
 DIRECTORY_MODE: Final = 0o700
@@ -44,6 +45,7 @@ class Disk(LogStorage):
         settings: StorageSettings | None = None,
         *,
         create: bool = True,
+        trust: Trust | None = None,
     ) -> Disk:
         """Lock the directory, then make or recover it. An `identity` without dir_uuid gets one if the directory is new.
 
@@ -56,7 +58,7 @@ class Disk(LogStorage):
         files = lock_directory(root)
         try:
             with _errors_naming(root):
-                disk = cls(files, identity, settings, create=create)
+                disk = cls(files, identity, settings, create=create, trust=trust)
         except BaseException:
             files.shutdown()
             raise

@@ -198,6 +198,10 @@ class Listener:
         self._next_connection = 1
         self._peer_streams: dict[NodeId, FrameStream] = {}
 
+    def set_party(self, party: Party) -> None:
+        """What this node says of itself on connections from now on."""
+        self._party = party
+
     async def serve(
         self,
         listeners: Sequence[trio.abc.Listener[Any]],

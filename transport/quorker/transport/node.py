@@ -76,6 +76,7 @@ class Node:
         self.save_snapshot: Callable[[SaveSnapshot], None]
         self.load_snapshot: Callable[[LoadSnapshot], None]
         self.on_members_changed: Callable[[ConfigChanged], None]
+        self.on_has_its_say: Callable[[], None]
         self.is_connected: Callable[[NodeId], bool]  # whether this node can send to a member now
         self.changed = trio.Event()  # replaced at each change of role, leader or configuration
         self.dirty_hosts: dict[int, Flushable] = {}
@@ -198,6 +199,7 @@ class Node:
             lag=max(raft.commit_index, raft.last_index) - self.replica.store_index,
             leader_contact_age_ms=contact,
             faulted=self.faulted,
+            rejoining="" if raft.rejoining is None else raft.rejoining.forgotten.name.lower(),
         )
 
     def _contact_age_ms(self) -> int | None:
@@ -314,6 +316,7 @@ class Node:
             )
         elif effect.forgotten is Forgotten.NOTHING:
             log.warning("node %s has caught up after the damage to its disk: it votes again", self.node_id)
+            self.on_has_its_say()
             changed, self.changed = self.changed, trio.Event()
             changed.set()
 

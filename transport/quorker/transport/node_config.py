@@ -42,6 +42,8 @@ class NodeConfig:
     configuration decides and `members` only says where the others are. Empty: this node is the whole cluster.
     `listen` is "host:port"; port 0 takes a free one. `join`: start empty and wait to be added by a leader.
     `record`: write every input of this member's core to this file, of `record_bytes_max` at most, to be replayed.
+    `rejoin`: the directory is not what this node left behind, because it was wiped or put back from a copy: take part
+    without a vote until all others have told their terms and a majority of them has brought this node up to date.
     `reserve_bytes`: disk space held back, so that a full disk can still be tidied up; 0 for none.
     """
 
@@ -56,6 +58,7 @@ class NodeConfig:
     insecure_no_auth: bool = False
     profile: Profile = "default"
     join: bool = False
+    rejoin: bool = False
     unix_socket: bool = True
     default_timeout: float = 30.0
     segment_bytes: int = 16 << 20
@@ -65,6 +68,11 @@ class NodeConfig:
     reserve_bytes: int = 32 << 20
     record: Path | None = None
     record_bytes_max: int = 256 << 20
+
+    @property
+    def others_help(self) -> bool:
+        """Whether the other members are a majority without this one, and so can bring it up to date."""
+        return len(self.members) - 1 > len(self.members) // 2
 
     @property
     def timing(self) -> Timing:
@@ -84,6 +92,11 @@ class NodeConfig:
             )
         if len(set(self.members.values())) != len(self.members):
             raise ConfigurationError(f"two members share one address: {dict(sorted(self.members.items()))}")
+        if self.rejoin and not self.others_help:
+            raise ConfigurationError(
+                f"rejoin with {len(self.members) or 1} members: the others must be a majority without this one, "
+                "so it takes 3; restore a copy of the data directory instead"
+            )
         if not self.cluster or len(self.cluster) > 64:
             raise ConfigurationError(f"cluster name {self.cluster!r} must have 1 to 64 characters")
         if self.record_bytes_max < RECORD_BYTES_MIN:

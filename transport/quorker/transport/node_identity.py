@@ -24,14 +24,21 @@ def announcement(identity: Identity) -> SetRangeInHash:
     return SetRangeInHash(MEMBERS_KEY, ((str(identity.node_id), value),))
 
 
-def seed_roster(roster: Roster, store: JobStore) -> None:
+def announced(cluster_id: bytes, store: JobStore) -> dict[NodeId, Party]:
     """Everything that the replicated state knows about members."""
+    found: dict[NodeId, Party] = {}
     for name, value in (store.collections.hashes.entries(MEMBERS_KEY) or {}).items():
         directory, _, incarnation = (value or "").partition(":")
         if name.isdecimal() and incarnation.isdecimal():
-            party = Party(roster.local.cluster_id, int(name), bytes.fromhex(directory), int(incarnation))
-            if party.node_id != roster.local.node_id:
-                roster.remember(party)
+            found[int(name)] = Party(cluster_id, int(name), bytes.fromhex(directory), int(incarnation))
+    return found
+
+
+def seed_roster(roster: Roster, store: JobStore) -> None:
+    """Let the roster know what was announced, but by this member itself."""
+    for party in announced(roster.local.cluster_id, store).values():
+        if party.node_id != roster.local.node_id:
+            roster.remember(party)
 
 
 class Refusals:

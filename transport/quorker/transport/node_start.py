@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -17,13 +18,14 @@ from quorker.core.jobs.commands import CloseSession
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.effects import ConfigChanged
-from quorker.core.raft.messages import NOBODY, ConfState, NodeId, SnapshotMeta
+from quorker.core.raft.messages import NOBODY, ConfState, Forgotten, NodeId, SnapshotMeta
 from quorker.core.replica import Replica, ReplicaConfig
 from quorker.core.session import SessionConfig, SessionState
 from quorker.core.wire.handshake import Party, Refusal, cluster_id_of
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.roster import Roster
 from quorker.core.wire.storage import StorageSettings
+from quorker.core.wire.storage_open import Trust
 from quorker.transport.clock import monotonic_ms, wall_ms
 from quorker.transport.disk import Disk
 from quorker.transport.driver import Driver
@@ -33,12 +35,12 @@ from quorker.transport.greeting import INSTANCE, Credentials
 from quorker.transport.listener import Listener
 from quorker.transport.node import Node
 from quorker.transport.node_config import NodeConfig
-from quorker.transport.node_identity import Refusals, announcement, seed_roster
+from quorker.transport.node_identity import Refusals, announced, announcement, seed_roster
 from quorker.transport.node_network import NodeNetwork
 from quorker.transport.own_session import OwnSession
 from quorker.transport.peers import PeerLinks
 from quorker.transport.session_driver import SessionDriver
-from quorker.transport.snapshots import SnapshotMover
+from quorker.transport.snapshots import BOOTSTRAP_INDEX, SnapshotMover
 from quorker.transport.sockets import open_tcp, open_unix, unix_socket_path
 from quorker.transport.tls import Tls
 
@@ -48,7 +50,6 @@ STOP_SECONDS: Final = 5.0
 ANNOUNCE_SECONDS: Final = 3600.0
 OPENING_SECONDS: Final = 1.0
 MAJORITY_POLL_SECONDS: Final = 0.05
-BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
 
 
 @asynccontextmanager
@@ -70,8 +71,12 @@ async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
         node: parse_endpoint(text, what=f"address of node {node}") for node, text in config.members.items()
     }
     disk = Disk.open(
-        config.data_dir, _identity_of(config), StorageSettings(config.segment_bytes, config.reserve_bytes)
+        config.data_dir,
+        _identity_of(config),
+        StorageSettings(config.segment_bytes, config.reserve_bytes),
+        trust=Trust(config.others_help, config.rejoin),
     )
+    _tell(config, disk)
     try:
         prepared = _Prepared(config, endpoint, peers, disk)
         try:
@@ -81,6 +86,18 @@ async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
             prepared.end_recording()
     finally:
         disk.close()
+
+
+def _tell(config: NodeConfig, disk: Disk) -> None:
+    """What an operator should know about this start."""
+    for note in disk.notes:
+        log.warning("node %s: %s", config.node_id, note)
+    if forgotten := disk.durable.hard_state.forgotten:
+        log.warning(
+            "node %s may have forgotten %s: it takes part without a vote until the others have brought it up to date",
+            config.node_id,
+            forgotten.name.lower(),
+        )
 
 
 def _identity_of(config: NodeConfig) -> Identity:
@@ -93,11 +110,9 @@ def _recover(config: NodeConfig, disk: Disk) -> tuple[DurableState, JobStore]:
         voters = tuple(sorted(config.members)) or (config.node_id,)
         disk.bootstrap(SnapshotMeta(BOOTSTRAP_INDEX, BOOTSTRAP_INDEX, ConfState(voters)))
     durable = disk.durable
-    members = durable.snapshot.conf_state
-    if (
-        config.node_id not in (*members.voters, *members.learners, *members.voters_outgoing)
-        and not config.join
-    ):
+    members, forgotten = durable.snapshot.conf_state, durable.hard_state.forgotten
+    is_named = config.node_id in (*members.voters, *members.learners, *members.voters_outgoing)
+    if not is_named and not config.join and not forgotten:
         log.warning("node %s is not among the members %s of its own log", config.node_id, members.voters)
     if durable.snapshot.index <= BOOTSTRAP_INDEX:
         return durable, JobStore(epoch=disk.identity.restore_epoch)
@@ -141,6 +156,8 @@ class _Prepared:
         self.party = Party(
             identity.cluster_id, identity.node_id, identity.dir_uuid, identity.incarnation, INSTANCE
         )
+        if durable.hard_state.forgotten is Forgotten.PROMISES:
+            self.party = replace(self.party, rejoins=True)
         self.roster = Roster(self.party, peers or (config.node_id,), log.error)
         self.refusals = Refusals(config.node_id, len(peers) - 1)
         seed_roster(self.roster, store)
@@ -152,6 +169,7 @@ class _Prepared:
             log.warning("node %s records all its inputs to %s", config.node_id, self.recorder.path)
             replica = start_recorded(self.recorder, settings, durable, store, monotonic_ms(), wall_ms())
         self.node = Node(config, config.cluster, replica, config.listen)
+        self.roster.recall = lambda peer: announced(identity.cluster_id, replica.store).get(peer)
         self._assemble(replica)
 
     def _assemble(self, replica: Replica) -> None:
@@ -177,6 +195,7 @@ class _Prepared:
         node.save_snapshot = self.mover.save
         node.load_snapshot = self.mover.load
         node.on_members_changed = self.on_members_changed
+        node.on_has_its_say = self.on_has_its_say
         self.listener = Listener(self.party, self.credentials, self.roster, self.network, self.links.host_of)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -200,6 +219,12 @@ class _Prepared:
         final = self.refusals.on_refused(peer, refusal, raft.leader != NOBODY)
         if final is not None:
             self.fail(final.to_error(f"node {peer} at {self.peers[peer]}"))
+
+    def on_has_its_say(self) -> None:
+        """From now on this node stands for its directory again: another one would be a mistake."""
+        self.party = replace(self.party, rejoins=False)
+        self.links.set_party(self.party)
+        self.listener.set_party(self.party)
 
     def on_members_changed(self, effect: ConfigChanged) -> None:
         conf = effect.conf_state

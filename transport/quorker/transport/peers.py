@@ -138,6 +138,10 @@ class PeerLinks:
 
     # ------------------------------------------------------------------ who
 
+    def set_party(self, party: Party) -> None:
+        """What this node says of itself on connections from now on."""
+        self._party = party
+
     def set_peers(self, peers: Mapping[NodeId, Endpoint]) -> None:
         """Keep a connection to exactly these from now on. This node itself may be among them and is passed over."""
         for peer, link in list(self._links.items()):

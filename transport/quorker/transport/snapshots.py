@@ -30,6 +30,7 @@ WINDOW_BYTES: Final = 2 << 20  # sent and not yet confirmed by the receiver
 TRANSFER_SECONDS: Final = 20.0  # without any progress: the transfer failed
 PAUSE_SECONDS: Final = 0.5  # before a transfer that failed is repeated
 CONFIRM_BYTES: Final = 512 << 10
+BOOTSTRAP_INDEX: Final = 1  # every first member writes the same empty snapshot at this index and term
 
 
 class Channel(Protocol):
@@ -137,6 +138,8 @@ class SnapshotMover:
         self._wake()
 
     def _rebuild(self, meta: SnapshotMeta) -> JobStore:
+        if meta.index <= BOOTSTRAP_INDEX:
+            return JobStore(self._replica.store.wanted, epoch=self._replica.store.epoch)
         return JobStore.restore(self._disk.open_snapshot(meta), self._replica.store.wanted)
 
     # ------------------------------------------------------------------ sending

@@ -54,6 +54,12 @@ class NodeOptions:
     profile: Annotated[
         Profile, Parameter(help="Timings: fast finds a dead leader sooner, on quiet machines.")
     ] = "default"
+    rejoin: Annotated[
+        bool,
+        Parameter(
+            help="For one start, on a wiped directory or an older copy of it: no vote until caught up."
+        ),
+    ] = False
     workers: Annotated[
         int | None, Parameter(help="Jobs at a time; default 5 per CPU, at most 20; 0 for none.")
     ] = None
@@ -119,6 +125,7 @@ def _door(app: App, options: NodeOptions) -> FrontDoor:
         tls=tls_paths(options.tls_certificate, options.tls_key, options.tls_authority),
         insecure_no_auth=options.insecure_no_auth,
         profile=options.profile,
+        rejoin=options.rejoin,
         workers=options.workers,
         queues=options.queues or None,
         shutdown_timeout=options.shutdown_timeout,

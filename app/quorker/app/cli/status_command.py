@@ -55,6 +55,11 @@ def _print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, 
             (
                 "member",
                 f"{found.node_id} ({found.role}, term {found.term})"
+                + (
+                    f", rejoins without a vote: may have forgotten {found.rejoining}"
+                    if found.rejoining
+                    else ""
+                )
                 + (f", {found.faulted}" if found.faulted else ""),
             ),
             ("cluster", found.cluster_id),

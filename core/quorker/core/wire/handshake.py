@@ -95,6 +95,8 @@ class Party:
     """Who speaks. `cluster_id` and `dir_uuid` have 16 bytes each; both are empty, and the numbers 0, where unknown.
 
     `incarnation` grows with each start from the same directory; `instance` are 8 random bytes of the running process.
+    `rejoins`: it says itself that its directory may not be what this node left behind, and asks for no vote before it
+    is up to date; so a directory nobody knows, or an older one, is no mistake.
     """
 
     cluster_id: bytes = b""
@@ -102,6 +104,7 @@ class Party:
     dir_uuid: bytes = b""
     incarnation: int = 0
     instance: bytes = b""
+    rejoins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +382,7 @@ def _pack_hello(hello: Hello) -> bytes:
             hello.proto_max,
             int(hello.role),
             *(party.cluster_id, party.node_id, party.dir_uuid, party.incarnation, party.instance),
-            *(hello.to, hello.name[:NAME_MAX], hello.nonce),
+            *(hello.to, hello.name[:NAME_MAX], hello.nonce, party.rejoins),
         )
     )
 
@@ -397,16 +400,21 @@ def _unpack_hello(payload: bytes) -> Hello:
     if role not in tuple(Role):
         raise ProtocolError(f"role {role} is unknown")
     hello_role = Role(role)
-    party = _party(values[4:9], whole=hello_role is Role.PEER)
+    party = _party([*values[4:9], *values[12:13]], whole=hello_role is Role.PEER)
     to, name, nonce = _number(values[9]), _text(values[10], NAME_MAX), _exactly(values[11], NONCE_BYTES)
     return Hello(hello_role, party, nonce, to, name, proto_min, proto_max)
 
 
 def _party(values: list[Any], *, whole: bool) -> Party:
     """`whole`: a member, which has to name everything."""
-    cluster_id, node_id, dir_uuid, incarnation, instance = values
+    cluster_id, node_id, dir_uuid, incarnation, instance, *rest = values
     party = Party(
-        _bytes(cluster_id), _number(node_id), _bytes(dir_uuid), _number(incarnation), _bytes(instance)
+        _bytes(cluster_id),
+        _number(node_id),
+        _bytes(dir_uuid),
+        _number(incarnation),
+        _bytes(instance),
+        rejoins=bool(rest) and rest[0] is True,
     )
     allowed = (ID_BYTES,) if whole else (0, ID_BYTES)
     if len(party.cluster_id) not in allowed or len(party.dir_uuid) not in allowed:
@@ -418,7 +426,10 @@ def _party(values: list[Any], *, whole: bool) -> Party:
 
 def _pack_welcome(party: Party, connection: int) -> bytes:
     return pack(
-        (party.cluster_id, party.node_id, party.dir_uuid, party.incarnation, party.instance, connection)
+        (
+            *(party.cluster_id, party.node_id, party.dir_uuid, party.incarnation, party.instance),
+            *(connection, party.rejoins),
+        )
     )
 
 
@@ -426,7 +437,7 @@ def _unpack_welcome(body: bytes) -> tuple[Party, int]:
     values = list_of(unpack(body, depth_max=1))
     if len(values) < 6:
         raise ProtocolError("WELCOME has too few fields")
-    return _party(values[:5], whole=True), _number(values[5])
+    return _party([*values[:5], *values[6:7]], whole=True), _number(values[5])
 
 
 def _unpack_proofs(payload: bytes) -> list[bytes]:

@@ -14,6 +14,11 @@ from quorker.core.wire.handshake import Hello, Party, Reason, Refusal
 from quorker.core.wire.requests import Role
 
 
+def _nothing(_: NodeId) -> Party | None:
+    """There is no replicated state to ask."""
+    return None
+
+
 def _ignore(_: str) -> None:
     """Nobody listens for alarms."""
 
@@ -28,7 +33,9 @@ class Roster:
         self.local = local
         self._members = None if members is None else sorted(members)
         self._seen: dict[NodeId, Party] = {}
+        self._replaced: dict[NodeId, bytes] = {}  # the process in whose place another one came to rejoin
         self._on_alarm = on_alarm
+        self.recall: Callable[[NodeId], Party | None] = _nothing  # what the replicated state says now
 
     def set_members(self, members: Iterable[NodeId]) -> None:
         """The configuration changed. What was known of members that left is forgotten."""
@@ -55,10 +62,21 @@ class Roster:
         """The same for whoever answered where this node dialled."""
         refusal = self._judge(party)
         if refusal is None:
+            self._tell_replaced(party)
             self._seen[party.node_id] = party
         elif refusal.reason is not Reason.UNKNOWN_MEMBER:
             self._on_alarm(f"node {party.node_id} was refused: {refusal.reason.value}: {refusal.detail}")
         return refusal
+
+    def _tell_replaced(self, party: Party) -> None:
+        """Whoever rejoins takes the place of its former self, which is not let in again."""
+        seen = self._seen.get(party.node_id)
+        if seen is None or not party.rejoins:
+            return
+        unlike = _compare(seen, party)
+        if unlike is not None:
+            self._replaced[party.node_id] = seen.instance
+            self._on_alarm(f"node {party.node_id} rejoins and was let in although {unlike.detail}")
 
     def _judge(self, party: Party) -> Refusal | None:
         node = party.node_id
@@ -68,8 +86,16 @@ class Roster:
             )
         if self._members is not None and node not in self._members:
             return Refusal(Reason.UNKNOWN_MEMBER, f"node {node} is not among the members {self._members}")
+        if party.instance and party.instance == self._replaced.get(node):
+            return Refusal(
+                Reason.DUPLICATE_NODE, f"node {node} was replaced by another process, which rejoins"
+            )
         seen = self._seen.get(node)
-        return None if seen is None else _compare(seen, party)
+        if seen is None or party.rejoins:
+            return None
+        if not seen.instance:  # only heard of: maybe more is known by now
+            seen = self.recall(node) or seen
+        return _compare(seen, party)
 
 
 def _compare(seen: Party, party: Party) -> Refusal | None:

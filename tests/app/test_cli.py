@@ -7,14 +7,16 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from quorker.app.cli import main
+from quorker.app.cli import main, status_command
 from quorker.core.errors import EXIT_CORRUPT, EXIT_NO_QUORUM, EXIT_OK, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE
+from quorker.transport.connection import Status
 
 TASKS = """
 from quorker.app import App, NO_RETRY, Retry
@@ -104,6 +106,13 @@ def test_status_of_a_node(quorker: Quorker) -> None:
     assert {queue["name"] for queue in found["queues"]} >= {"mail", "default"}
 
 
+def test_status_of_a_member_without_a_vote(capsys: pytest.CaptureFixture[str]) -> None:
+    member = Status(2, "shop", "follower", 5, 1, (1, 2, 3), 9, 9, 9, 0, 12, "", rejoining="promises")
+    status_command.print_status(member, Counter[str](), [])
+    shown = capsys.readouterr().out
+    assert "2 (follower, term 5), rejoins without a vote: may have forgotten promises" in shown
+
+
 def test_a_job_with_its_result(quorker: Quorker) -> None:
     shown = ok(
         quorker("job", "enqueue", "send", "42", "--kw", "subject=hello", "--queue", "mail", "--wait", "30")
@@ -180,6 +189,7 @@ def test_an_unknown_job_is_not_found(quorker: Quorker) -> None:
         (("node", "shop:app", "--members", "7701"), "member '7701': write 1=127.0.0.1:7701"),
         (("node", "shop:app", "--members", "1=a:1,1=b:1"), "member 1 is given twice"),
         (("node", "shop:app", "--members", "2=127.0.0.1:1"), "node id 1 is not among the members"),
+        (("node", "shop:app", "--rejoin"), "the others must be a majority without this one, so it takes 3"),
         (("node", "shop:ap"), "has no 'ap'"),
         (("node", "no_such_module:app"), "no module 'no_such_module' here"),
         (("node", "shop"), "'shop' is not MODULE:ATTRIBUTE"),

@@ -37,7 +37,7 @@ def status(options: ClientOptions = ClientOptions()) -> int:  # noqa: B008  # fr
     if options.output == "json":
         print_json({"member": asdict(found), "jobs": counts, "queues": queues})
     else:
-        _print_status(found, counts, queues)
+        print_status(found, counts, queues)
     return EXIT_OK if found.leader != NOBODY else EXIT_NO_QUORUM
 
 
@@ -47,7 +47,7 @@ async def _ask(connection: Connection) -> tuple[Status, dict[str, Any], list[dic
     return await connection.status(), counts, queues
 
 
-def _print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, Any]]) -> None:
+def print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, Any]]) -> None:
     voters = len(found.members)
     contact = "" if found.leader_contact_age_ms is None else f", heard {found.leader_contact_age_ms} ms ago"
     print_fields(

@@ -8,6 +8,7 @@ and one that was rolled back are told apart from a member that merely restarted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from quorker.core.raft.messages import NodeId
 from quorker.core.wire.handshake import Hello, Party, Reason, Refusal
@@ -33,7 +34,7 @@ class Roster:
         self.local = local
         self._members = None if members is None else sorted(members)
         self._seen: dict[NodeId, Party] = {}
-        self._replaced: dict[NodeId, bytes] = {}  # the process in whose place another one came to rejoin
+        self._replaced: dict[NodeId, Party] = {}  # in whose place another process came to rejoin
         self._on_alarm = on_alarm
         self.recall: Callable[[NodeId], Party | None] = _nothing  # what the replicated state says now
 
@@ -75,7 +76,7 @@ class Roster:
             return
         unlike = _compare(seen, party)
         if unlike is not None:
-            self._replaced[party.node_id] = seen.instance
+            self._replaced[party.node_id] = replace(seen, rejoins=False)
             self._on_alarm(f"node {party.node_id} rejoins and was let in although {unlike.detail}")
 
     def _judge(self, party: Party) -> Refusal | None:
@@ -86,7 +87,7 @@ class Roster:
             )
         if self._members is not None and node not in self._members:
             return Refusal(Reason.UNKNOWN_MEMBER, f"node {node} is not among the members {self._members}")
-        if party.instance and party.instance == self._replaced.get(node):
+        if replace(party, rejoins=False) == self._replaced.get(node):
             return Refusal(
                 Reason.DUPLICATE_NODE, f"node {node} was replaced by another process, which rejoins"
             )

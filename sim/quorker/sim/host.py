@@ -470,6 +470,8 @@ class Host(ABC):
             return
         if self.reaches(Point.RELEASED):
             return
+        if self.world.trace.story is not None:
+            self.world.trace.story.told_durable(self.id)
         self.observe()
         assert self.raft is not None
         self.raft.persisted(seq)

@@ -54,6 +54,10 @@ class Kind(StrEnum):
     VIOLATION = "violation"
 
 
+ARRIVES: Final = frozenset({Kind.DELIVER, Kind.OPERATION, Kind.PAUSE, Kind.RESUME})
+"""What happens to a process, whatever it knows."""
+
+
 @dataclass(slots=True)
 class Event:
     """`lane`: n1 a member, d1 its disk, c1 a client, or one of the lanes named above. `causes` are numbers."""
@@ -92,6 +96,9 @@ class Story:
         self._decided: dict[int, list[int]] = {}
         self._requests: dict[tuple[int, int], int] = {}
         self._down: dict[str, int] = {}  # lane -> the event that ended its process
+        self._written: dict[
+            str, int
+        ] = {}  # lane of a member -> a write that it has heard of since it acted last
         self._last_durable: dict[str, int] = {}  # lane of a member -> the last thing its disk promised
 
     def __getitem__(self, number: int) -> Event:
@@ -111,7 +118,8 @@ class Story:
             (waiting, why), self._pending = self._pending, None
             self.cause = self.add(waiting, Kind.TIMER, why)
         number = len(self.events) + 1
-        named = tuple(dict.fromkeys(cause for cause in (self.cause, *causes) if cause))
+        known = NOTHING if kind in ARRIVES else self._written.pop(lane, NOTHING)
+        named = tuple(dict.fromkeys(cause for cause in (self.cause, *causes, known) if cause))
         self.events.append(Event(number, self.now(), lane, kind, text, named, details))
         return number
 
@@ -181,6 +189,7 @@ class Story:
         self.begin(lane, Kind.START, text, (crashed, self._last_durable.get(lane, NOTHING)), **details)
 
     def crashed(self, lane: str, text: str) -> None:
+        self._written.pop(lane, None)
         self._down[lane] = self.begin(lane, Kind.CRASH, text)
 
     def is_down(self, lane: str) -> bool:
@@ -211,6 +220,10 @@ class Story:
         self.cause = issued or self.cause
         text = f"write {seq} is durable"
         self._last_durable[f"n{node_id}"] = self.begin(f"d{node_id}", Kind.DURABLE, text, seq=seq)
+
+    def told_durable(self, node_id: int) -> None:
+        """The process hears of the write that is the present cause: whatever it does next follows from it too."""
+        self._written[f"n{node_id}"] = self.cause
 
     # ------------------------------------------------------------------ faults and the end
 

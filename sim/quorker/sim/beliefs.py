@@ -36,6 +36,7 @@ class Beliefs:
         self._world = world
         self._held: dict[str, dict[int, Belief]] = {}
         self._revoked: set[int] = set()
+        self._begun: set[int] = set()
 
     def revoke(self, what: str, token: int) -> None:
         """It was taken away on purpose, by somebody who does not wait for the holder to hear of it."""
@@ -45,6 +46,9 @@ class Beliefs:
     def hold(self, what: str, token: int, holder: Believer) -> None:
         if token in self._revoked:
             return
+        if token in self._begun:
+            raise Violation("started once", f"c{holder.id} begins {what} by {token} again")
+        self._begun.add(token)
         others = self._held.setdefault(what, {})
         for other in others.values():
             if any(each.paused or each.waking for each in (other.holder, holder)):

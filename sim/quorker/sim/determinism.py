@@ -86,10 +86,10 @@ def check(cases: Mapping[str, Case], places: Sequence[Place]) -> list[Difference
     """
     wanted = places[0]
     tokens = [token_of(case) for case in cases.values()]
-    runs = _ask(wanted, {"cases": tokens})
+    runs = ask(wanted, {"cases": tokens})
     differences: list[Difference] = []
     for place in places[1:]:
-        others = _ask(place, {"cases": tokens})
+        others = ask(place, {"cases": tokens})
         differences.extend(
             _first_difference((name, token), (wanted, place), (one, other))
             for name, token, one, other in zip(cases, tokens, runs, others, strict=True)
@@ -148,9 +148,10 @@ def _environment(hash_seed: str) -> dict[str, str]:
 # ---------------------------------------------------------------------- asking a place
 
 
-def _ask(place: Place, question: dict[str, Any]) -> Any:
+def ask(place: Place, question: dict[str, Any], answer: str = CHILD) -> Any:
+    """What a child process there makes of `question`. `answer`: a statement that reads and writes it as JSON."""
     child = subprocess.run(
-        [place.python, "-c", f"{place.setup}\n{CHILD}"],
+        [place.python, "-c", f"{place.setup}\n{answer}"],
         input=json.dumps(question),
         env=_environment(place.hash_seed),
         capture_output=True,
@@ -196,7 +197,7 @@ def _first_difference(
         equal += 1
     first = equal * CHECKPOINT_EVENTS
     question = {"case": case[1], "stretch": [first, first + 2 * CHECKPOINT_EVENTS]}
-    told = [_ask(place, question) for place in places]
+    told = [ask(place, question) for place in places]
     at = 0
     while at < min(map(len, told)) and told[0][at] == told[1][at]:
         at += 1

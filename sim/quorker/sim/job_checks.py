@@ -19,6 +19,7 @@ from quorker.core.jobs.commands import (
     EnqueueJobs,
     FailJob,
     NewJob,
+    OpenSession,
     ReleaseJob,
     ReleaseLock,
     RequeueJob,
@@ -33,6 +34,7 @@ from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.host import ignore
 from quorker.sim.kernel import MS
+from quorker.sim.store_invariants import check_store
 
 NOT_APPLIED: Final = frozenset(
     {"session_expired", "stale_sequence", "bad_command", "no_session", "entry_full"}
@@ -52,6 +54,14 @@ class Holding:
     session: int
     token: int
     ticket: int = 0
+
+
+@dataclass(slots=True)
+class Life:
+    """A session: `renewed_lt` is the log time of the last entry with a command of it."""
+
+    ttl_ms: int
+    renewed_lt: int
 
 
 @dataclass(slots=True)
@@ -79,17 +89,22 @@ class JobOracles:
         self._job_token = 0
         self._lock_tokens: dict[str, int] = {}
         self._locks: dict[str, Holding] = {}  # those that are bound to a session
+        self._sessions: dict[int, Life] = {}  # those that live
+        self._opened: dict[int, int] = {}  # nonce -> session
         self._ending: set[int] = set()  # sessions that end in the entry at hand
+        self._finishing: set[str] = set()  # jobs that end in it
         self._released: set[int] = set()  # tokens and tickets of locks let go in the entry at hand
         self._bound: dict[int, set[str]] = {}  # session -> resources
         self._completed: dict[str, int] = {}
-        self._due_wt: dict[str, int] = {}
+        self._due_wt: dict[str, int] = {}  # of every job, 0 when nothing is to be waited for
+        self._keys: dict[str, str] = {}  # unique key -> the job that was made for it last
         self.orders: dict[bytes, Order] = {}
         self.ended: dict[str, None] = {}
         self.grants = self.completions = 0
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
         self._judges: dict[type[Any], Callable[[int, Any, Reply], None]] = {
+            OpenSession: self._on_opened,
             EnqueueJobs: self._on_enqueued,
             CompleteJob: self._on_completed,
             FailJob: self._on_given_up,
@@ -136,6 +151,13 @@ class JobOracles:
         if self._snapshots.setdefault(index, content) != content:
             raise Violation("replicas are equal [C5]", f"the snapshot of n{node_id} differs at {index}")
 
+    def look_inside(self, node_id: NodeId, store: JobStore) -> None:
+        """What is kept beside the records, in indexes and lines, is what the records say."""
+        try:
+            check_store(store)
+        except (AssertionError, LookupError) as error:
+            raise Violation("store invariant", f"n{node_id} at {store.applied_index}: {error!r}") from error
+
     def on_restored(self, node_id: NodeId, index: int, store: JobStore) -> None:
         """A store rebuilt from a snapshot, at a start or from a leader, is the store that was saved."""
         if index > FIRST:
@@ -149,10 +171,15 @@ class JobOracles:
         batch = decode_entry(entry.data)
         self._judge_time(entry, batch.lt, batch.wt)
         self._ending = {notice.session for notice in outcome.notices if notice.kind == "session_closed"}
+        self._finishing = set(outcome.finished)
         self._released.clear()
         replies = iter(outcome.replies)
         for session, seq, wire in _commands(batch.groups):
-            self._judge_reply((session, seq), wire, next(replies))
+            answer = next(replies)
+            self._judge_reply((session, seq), wire, answer)
+            life = self._sessions.get(session)
+            if life is not None and answer[2][1] != "session_expired":
+                life.renewed_lt = batch.lt
         for notice in outcome.notices:
             self._judge_notice(notice.session, notice.payload, batch.wt)
         self.ended.update(dict.fromkeys(outcome.finished))
@@ -187,7 +214,34 @@ class JobOracles:
         command: Command = decode(wire)
         judge = self._judges.get(type(command))
         if judge is not None:
-            judge(session, command, reply)
+            judge(session or seq, command, reply)  # what opens a session is named by a nonce
+
+    # ------------------------------------------------------------------ sessions
+
+    def _on_opened(self, nonce: int, command: OpenSession, reply: Reply) -> None:
+        """However often a session is opened with one nonce, it is one session as long as that lives [C2]."""
+        if reply[0]:
+            return
+        session = int(reply[1])
+        known = self._opened.get(nonce, session)
+        if known != session and known in self._sessions and known not in self._ending:
+            raise Violation("applied once [C2]", f"nonce {nonce} opened {known}, then {session}")
+        self._opened[nonce] = session
+        self._sessions.setdefault(session, Life(command.ttl_ms, self._last[1]))
+
+    def _on_session_closed(self, session: int, reason: str) -> None:
+        """One that expires was silent for its whole time to live [T2]."""
+        self.on_event(f"session {session} ends: {reason}")
+        life = self._sessions.pop(session, None)
+        if life is not None and reason == "expired" and self._last[1] < life.renewed_lt + life.ttl_ms:
+            raise Violation(
+                "not before its time [T2]", f"session {session} ends at {self._last[1]}, had {life}"
+            )
+        for job_id in [job_id for job_id, held in self.holders.items() if held.session == session]:
+            del self.holders[job_id]
+        for resource in self._bound.pop(session, set()):
+            if resource in self._locks and self._locks[resource].session == session:
+                del self._locks[resource]
 
     # ------------------------------------------------------------------ jobs
 
@@ -196,8 +250,18 @@ class JobOracles:
             return
         for job, job_id in zip(command.jobs, reply[1], strict=True):
             self._order(job).ids.append(job_id)
-            if job.at_wt is not None:
-                self._due_wt.setdefault(job_id, job.at_wt)
+            if job_id not in self._due_wt:
+                delayed = self.wt + job.delay_ms if job.delay_ms else 0
+                self._due_wt[job_id] = delayed if job.at_wt is None else job.at_wt
+            if job.unique_key and not job.unique_ms:
+                self._judge_key(job.unique_key, job_id)
+
+    def _judge_key(self, key: str, job_id: str) -> None:
+        """As long as the job that was made for a key has not ended, the key stands for it."""
+        holder = self._keys.get(key, job_id)
+        if holder != job_id and holder not in self.ended and holder not in self._finishing:
+            raise Violation("one job per key", f"{key} stands for {holder}, and became {job_id}")
+        self._keys[key] = job_id
 
     def _order(self, job: NewJob) -> Order:
         order = self.orders.get(job.args)
@@ -228,7 +292,7 @@ class JobOracles:
         if not reply[0] and reply[1]:
             self._completed.pop(command.job_id, None)
             self.ended.pop(command.job_id, None)
-            self._due_wt.pop(command.job_id, None)
+            self._due_wt[command.job_id] = 0
 
     def _judge_notice(self, session: int, payload: object, wt: int) -> None:
         match payload:
@@ -244,7 +308,7 @@ class JobOracles:
             case LockGrant():
                 self._on_locked(session, payload, bound=payload.resource in self._bound.get(session, ()))
             case _:
-                self._on_session_closed(session)
+                self._on_session_closed(session, str(payload))
 
     def _on_granted(self, session: int, grant: JobGrant, wt: int) -> None:
         """One live token per job, and tokens only grow [J3]; nothing runs before it is due [T6]."""
@@ -259,14 +323,6 @@ class JobOracles:
         self.grants += 1
         self.on_event(f"{grant.job_id} is granted to session {session} as {grant.token}")
         self.holders[grant.job_id] = Holding(session, grant.token)
-
-    def _on_session_closed(self, session: int) -> None:
-        self.on_event(f"session {session} ends")
-        for job_id in [job_id for job_id, held in self.holders.items() if held.session == session]:
-            del self.holders[job_id]
-        for resource in self._bound.pop(session, set()):
-            if resource in self._locks and self._locks[resource].session == session:
-                del self._locks[resource]
 
     # ------------------------------------------------------------------ locks
 

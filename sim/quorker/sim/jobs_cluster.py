@@ -222,6 +222,7 @@ class JobsCalm:
             return f"members {silent} still rejoin"
         for node in members:
             self._cluster.jobs.on_state(node.id, node.replica.store.applied_index, node.replica.store)
+            self._cluster.jobs.look_inside(node.id, node.replica.store)
         return ""
 
     def _is_served(self, node: ReplicaNode) -> bool:

@@ -166,6 +166,8 @@ class ReplicaNode(Host):
         index = self.replica.store.applied_index
         if index % DIGEST_EVERY == 0:
             self.jobs.on_state(self.id, index, self.replica.store)
+            if self.world.case.thorough:
+                self.jobs.look_inside(self.id, self.replica.store)
         return False
 
     def deliver(self, item: tuple[Any, Any]) -> None:

@@ -1,0 +1,176 @@
+"""Runs made for bugs that ordinary runs show too rarely: each function makes a case of a seed.
+
+A bug of elections needs elections that collide, a bug of leases needs holders that are cut off for about the length of
+a lease. What is drawn here is drawn from streams of its own. The bugs themselves are in the other files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from quorker.sim.case import (
+    Case,
+    Fault,
+    FaultKind,
+    JobsKnobs,
+    Op,
+    OpKind,
+    Point,
+    RaftKnobs,
+    Target,
+    Trap,
+)
+from quorker.sim.disk import DiskKnobs
+from quorker.sim.expansion import CHURN, JOBS, SHORT, Profile, expand
+from quorker.sim.kernel import MS
+from quorker.sim.network import NetworkKnobs
+from quorker.sim.randomness import Stream
+
+TRIO: Final = Profile("trio", (3,), (300, 900), 1, 40, 0)
+FIVE: Final = Profile("five", (5,), (300, 900), 1, 40, 0)
+TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True)
+
+
+def short(seed: int) -> Case:
+    return expand(seed, SHORT)
+
+
+def churning(seed: int) -> Case:
+    """Membership changes in every run."""
+    return expand(seed, CHURN)
+
+
+def busy(seed: int) -> Case:
+    """Members with a job store, and clients that work."""
+    return expand(seed, JOBS)
+
+
+def colliding(seed: int) -> Case:
+    """Candidates in every term: elections are short, the network is slow and late, voters die when they have voted."""
+    return _collide(expand(seed, TRIO))
+
+
+def colliding_five(seed: int) -> Case:
+    """The same with five members, and every second message arrives twice."""
+    case = _collide(expand(seed, FIVE))
+    return replace(case, network=replace(case.network, duplicate_ppm=500_000))
+
+
+def colliding_politely(seed: int) -> Case:
+    """The same as `colliding`, and every candidate asks first whether an election is worth it."""
+    case = colliding(seed)
+    return replace(case, raft=replace(case.raft, pre_vote=True))
+
+
+def _collide(case: Case) -> Case:
+    traps = tuple(Trap(Point.VOTED, nth, (1 + nth % 5) * MS) for nth in range(1, 30, 3))
+    return replace(
+        case,
+        dead_in_calm=0,
+        plan=(),
+        traps=traps,
+        raft=replace(case.raft, election_ms=18, heartbeat_ms=4, pre_vote=False),
+        network=replace(
+            case.network, latency="heavy", median_ns=3 * MS, late_ppm=200_000, late_max_ns=80 * MS
+        ),
+        disk=replace(case.disk, median_ns=MS // 10),
+    )
+
+
+def reading(seed: int) -> Case:
+    """Leaders are cut off again and again, while everybody reads through everybody."""
+    draw, case = Stream(seed, "reading"), expand(seed, TRIO)
+    ops = [
+        Op(at_ns, draw.choice((OpKind.READ, OpKind.READ, OpKind.PROPOSE)), draw.choice((0, 1, 2, 3)))
+        for at_ns in range(20 * MS, case.chaos_ns, 3 * MS)
+    ]
+    plan = [
+        Fault(at_ns, FaultKind.ISOLATE, draw.between(20, 80) * MS, Target.LEADER)
+        for at_ns in range(60 * MS, case.chaos_ns, 90 * MS)
+    ]
+    return replace(
+        case,
+        dead_in_calm=0,
+        traps=(),
+        plan=tuple(plan),
+        ops=tuple(ops),
+        raft=replace(case.raft, election_ms=20, heartbeat_ms=4),
+        network=replace(case.network, median_ns=MS),
+    )
+
+
+def forwarded_reads(seed: int) -> Case:
+    """Followers that read and restart within milliseconds, while answers to their former lives are on the way."""
+    draw = Stream(seed, "forwarded reads")
+    ops: list[Op] = []
+    at_ns = 150 * MS
+    while at_ns < 900 * MS:
+        kind = OpKind.READ if draw.chance(600_000) else OpKind.PROPOSE
+        ops.append(Op(at_ns, kind, draw.between(1, 3)))
+        at_ns += draw.between(1, 6) * MS
+    plan = [
+        Fault(
+            draw.between(150, 900) * MS,
+            FaultKind.CRASH,
+            draw.log_uniform(MS, 8 * MS),
+            Target.FOLLOWER,
+            draw.between(1, 3),
+        )
+        for _ in range(25)
+    ]
+    return Case(
+        seed=seed,
+        chaos_ns=900 * MS,
+        plan=tuple(sorted(plan, key=lambda fault: fault.at_ns)),
+        ops=tuple(ops),
+        raft=RaftKnobs(election_ms=80, heartbeat_ms=8),
+        network=NetworkKnobs(late_ppm=200_000, late_max_ns=60 * MS),
+        disk=DiskKnobs(median_ns=MS // 10),
+    )
+
+
+CUTS: Final = (
+    FaultKind.ISOLATE,
+    FaultKind.DEAF,
+    FaultKind.LINE_STALL,
+    FaultKind.LINE_STALL,
+    FaultKind.CLIENT_PAUSE,
+)
+
+
+def cut_off(seed: int) -> Case:
+    """Whoever works is cut off for about the length of a lease, again and again."""
+    draw, case = Stream(seed, "cut off"), expand(seed, TRIO_JOBS)
+    plan = [
+        Fault(at_ns, draw.choice(CUTS), draw.between(300, 2_000) * MS, Target.ANY, draw.between(1, 3))
+        for at_ns in range(300 * MS, case.chaos_ns, 350 * MS)
+    ]
+    return replace(
+        case,
+        plan=tuple(plan),
+        traps=(),
+        dead_in_calm=0,
+        raft=replace(case.raft, election_ms=150, heartbeat_ms=30, pre_vote=True, check_quorum=True),
+        network=NetworkKnobs(),
+        disk=DiskKnobs(),
+        jobs=JobsKnobs(clients=4, housed=2, slots=2, work_ms=600, stuck_ms=300),
+    )
+
+
+GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
+    each.__name__.replace("_", "-"): each
+    for each in (
+        short,
+        churning,
+        busy,
+        colliding,
+        colliding_five,
+        colliding_politely,
+        reading,
+        forwarded_reads,
+        cut_off,
+    )
+}
+"""By name. A run of any of them, with no bug planted, breaks no promise."""

@@ -1,0 +1,46 @@
+"""All planted bugs, in one table, and those among them that are looked for whenever the tests run."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from quorker.sim.mutants import (
+    client,
+    elections,
+    log_time,
+    membership,
+    persistence,
+    reads,
+    replica,
+    replication,
+    sessions,
+    snapshots,
+    store,
+)
+from quorker.sim.mutants.mutant import Mutant
+
+AREAS: Final = (
+    elections,
+    replication,
+    membership,
+    snapshots,
+    reads,
+    persistence,
+    log_time,
+    store,
+    sessions,
+    client,
+    replica,
+)
+MUTANTS: Final[dict[str, Mutant]] = {mutant.name: mutant for area in AREAS for mutant in area.MUTANTS}
+
+FAST_RUNS: Final = 60
+
+
+def fast() -> list[Mutant]:
+    """Those that are expected within a few runs; a run with a job store counts for three."""
+    return [mutant for mutant in MUTANTS.values() if not mutant.equivalent and _cost(mutant) <= FAST_RUNS]
+
+
+def _cost(mutant: Mutant) -> int:
+    return mutant.budget * (3 if mutant.case(0).jobs else 1)

@@ -1,0 +1,129 @@
+"""Bugs of the replica, which joins a log and a store, and of the gateway between it and its clients."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from quorker.core.jobs.store import JobStore
+from quorker.core.raft.effects import DropReason, RoleChanged
+from quorker.core.raft.messages import Entry, SnapshotMeta
+from quorker.core.replica import Replica
+from quorker.sim.mutants.cases import busy
+from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.replica_node import ReplicaNode
+
+DIFFERENT: Final = ("replicas are equal [C5]",)
+
+
+@bug(
+    "A leader that steps down refuses what it has appended, although that may still be committed.",
+    known="etcd clients that took a lost leader for a failure",
+    oracles=("honest refusal [C3]",),
+    case=busy,
+)
+def appended_commands_are_refused(patch: Patch) -> None:
+    def on_role(self: Any, effect: RoleChanged) -> None:
+        for group in [group for batch in self._rounds.values() for group in batch]:
+            self._refuse(group, DropReason.LEADER_CHANGED)
+        change(self, effect)
+
+    change = patch.replace(Replica, "_on_role", on_role)
+
+
+@bug(
+    "Who is next is decided by the order of a hash table, which differs between members.",
+    known="every state machine that walks a set",
+    oracles=DIFFERENT,
+    budget=20,
+    case=busy,
+)
+def hash_order_decides(patch: Patch) -> None:
+    def apply_batch(self: Replica, entry: Entry) -> None:
+        for queue in self.store.queues.values() if self.node_id % 2 else ():
+            queue.ready = dict(reversed(queue.ready.items()))
+        apply(self, entry)
+
+    apply = patch.replace(Replica, "_apply_batch", apply_batch)
+
+
+@bug(
+    "Entries that came while a snapshot was loading are lost.",
+    known="etcd 13514: entries that are skipped",
+    oracles=("liveness", "apply in order", "exception", "invariant", *DIFFERENT),
+    case=busy,
+)
+def entries_behind_a_load_are_lost(patch: Patch) -> None:
+    def snapshot_loaded(self: Any, meta: SnapshotMeta, store: JobStore) -> None:
+        if meta == self.loading:
+            self._postponed.clear()
+        load(self, meta, store)
+
+    load = patch.replace(Replica, "snapshot_loaded", snapshot_loaded)
+
+
+@bug(
+    "Entries behind a snapshot are applied to the store that it is about to replace.",
+    known="camunda 3573",
+    oracles=("apply in order", "exception", *DIFFERENT),
+    case=busy,
+)
+def entries_do_not_wait_for_a_load(patch: Patch) -> None:
+    def apply(self: Replica, entries: tuple[Entry, ...]) -> None:
+        loading, self.loading = self.loading, None
+        carry_out(self, entries)
+        self.loading = loading
+
+    carry_out = patch.replace(Replica, "_apply", apply)
+
+
+@bug(
+    "What a client may have missed while its connection was broken is not told to it again.",
+    known="jobs that are granted to workers which never hear of it",
+    oracles=("liveness",),
+    budget=40,
+    case=busy,
+)
+def missed_news_are_not_repeated(patch: Patch) -> None:
+    patch.replace(ReplicaNode, "_repeat_missed", always(None))
+
+
+@bug(
+    "A leader with maintenance to propose and no room for it wakes itself at once, again and again.",
+    known="this replica, jobs profile, seed 1",
+    oracles=("event budget",),
+    case=busy,
+)
+def leaders_wake_themselves(patch: Patch) -> None:
+    def next_deadline(self: Any) -> int | None:
+        deadline: int | None = wait(self)
+        due_lt, _ = self.store.next_due()
+        overdue = self.is_leader and due_lt is not None and due_lt <= self.clock.lt(self.now_ms)
+        return self.now_ms if overdue and not self._can_maintain() else deadline
+
+    def at_once(self: ReplicaNode) -> int | None:
+        return self.replica.next_deadline()
+
+    wait = patch.replace(Replica, "next_deadline", next_deadline)
+    patch.replace(ReplicaNode, "deadline", at_once)  # no loop of a driver keeps it from spinning
+
+
+@bug(
+    "A leader looks for what is due before it has applied what it took over.",
+    equivalent="Whatever maintenance names is checked again when it is applied; the pair of both is "
+    "`expiry-is-not-checked-again`.",
+    case=busy,
+)
+def maintenance_of_the_past(patch: Patch) -> None:
+    patch.replace(Replica, "_has_applied_own_term", always(True))
+
+
+@bug(
+    "Commands that a leader had not appended when it stepped down are dropped without a word.",
+    equivalent="A session repeats whatever is not answered; a refusal only makes it sooner.",
+    case=busy,
+)
+def waiting_commands_are_dropped(patch: Patch) -> None:
+    patch.replace(Replica, "_refuse", always(None))
+
+
+MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

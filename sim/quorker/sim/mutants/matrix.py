@@ -1,25 +1,20 @@
-"""The matrix of planted bugs: who found which, after how many runs, at what cost. `python -m quorker.sim.mutants`.
+"""The matrix of planted bugs: who found which, after how many runs, at wh
 
 Like `quorker.sim.fuzz` it looks at a real clock, to tell what a search has cost; nothing depends on it.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from multiprocessing import get_context
 from statistics import median
 from typing import Final
 
-from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
-from quorker.sim.mutants.catalogue import MUTANTS, fast
-from quorker.sim.mutants.hunt import Verdict, hunt, replay
+from quorker.sim.mutants.catalogue import MUTANTS
+from quorker.sim.mutants.hunt import Verdict, hunt
 from quorker.sim.mutants.mutant import Mutant, planted
 from quorker.sim.shrink import shrink
 
@@ -84,71 +79,13 @@ def is_right(row: Row) -> bool:
     return row.verdict in (Verdict.FOUND, Verdict.SILENT)
 
 
-# ---------------------------------------------------------------------- the command
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parse(arguments)
-    names = options.only or [mutant.name for mutant in (fast() if options.fast else MUTANTS.values())]
-    unknown = [name for name in names if name not in MUTANTS]
-    if unknown:
-        print(f"there is no planted bug {unknown[0]!r}: `--list` names all", file=sys.stderr)
-        return EXIT_USAGE
-    if options.list:
-        for name in names:
-            print(f"{name:45} {MUTANTS[name].area:14} {MUTANTS[name].wrong}")
-        return EXIT_OK
-    if options.seed is not None:
-        return _replay(names, options.seed)
-    return _tell(names, options)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m quorker.sim.mutants", description="Plants bugs, and sees whether they are found."
-    )
-    parser.add_argument("--only", action="append", metavar="NAME", help="this one only; may be repeated")
-    parser.add_argument("--fast", action="store_true", help="only those that are found within a few runs")
-    parser.add_argument("--list", action="store_true", help="only say which there are")
-    parser.add_argument("--runs", type=int, default=0, help="look so long, whatever the budget of each is")
-    parser.add_argument("--jobs", type=int, default=1, help="processes to use")
-    parser.add_argument("--shrink", action="store_true", help="shrink the run that showed each")
-    parser.add_argument("--seed", type=int, help="replay this seed of the one named by --only")
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
-    return parser.parse_args(arguments)
-
-
-def _replay(names: list[str], seed: int) -> int:
-    if len(names) != 1:
-        print("--seed needs one --only NAME", file=sys.stderr)
-        return EXIT_USAGE
-    report = replay(names[0], seed, print)
-    print(f"{report.violation or 'nothing is broken'}; digest {report.digest}")
-    return EXIT_OK
-
-
-def _tell(names: list[str], options: argparse.Namespace) -> int:
-    measure_one = partial(measure, runs_max=options.runs, shrinks=options.shrink)
-    rows: list[Row] = []
-    if options.output == "text":
-        print(
-            f"{'planted bug':45} {'verdict':24} {'runs':>5} {'CPU s':>6} {'faults':>6}  found by (case, seed)"
-        )
-    for row in matrix(names, options.jobs, measure_one):
-        rows.append(row)
-        if options.output == "text":
-            print(line_of(row), flush=True)
-    if options.output == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    else:
-        print(summary_of(rows))
-    return EXIT_OK if all(map(is_right, rows)) else EXIT_REFUSED
+HEADER: Final = f"{'planted bug':45} {'area':12} {'verdict':24} {'runs':>5} {'CPU s':>6} {'faults':>6}  found by (case, seed)"
 
 
 def line_of(row: Row) -> str:
     faults = "" if row.faults is None else str(row.faults)
     where = f"{row.found_by} ({row.case}, {row.seed})" if row.found_by else ""
-    return f"{row.name:45} {row.verdict:24} {row.runs:5} {row.cpu_s:6.1f} {faults:>6}  {where}"
+    return f"{row.name:45} {row.area:12} {row.verdict:24} {row.runs:5} {row.cpu_s:6.1f} {faults:>6}  {where}"
 
 
 def summary_of(rows: Sequence[Row]) -> str:

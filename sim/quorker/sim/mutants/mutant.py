@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 
 from quorker.sim.case import Case
 from quorker.sim.mutants.cases import short
@@ -32,7 +32,7 @@ class Patch:
         """Put `value` in the place of the attribute that `owner`, a class or a module, itself has. Returns the old one."""
         if name not in vars(owner):
             raise PlantError(f"{owner} has no {name} of its own")
-        raw: Any = vars(owner)[name]
+        raw = cast("dict[str, Any]", vars(owner))[name]
         old = getattr(owner, name)
         self._undo.append(lambda: setattr(owner, name, raw))
         setattr(owner, name, value)

@@ -11,6 +11,7 @@ from quorker.app.cli.sim.check_determinism import check_determinism
 from quorker.app.cli.sim.explain import explain
 from quorker.app.cli.sim.html import html
 from quorker.app.cli.sim.ls import ls
+from quorker.app.cli.sim.mutants import mutants
 from quorker.app.cli.sim.replay import replay
 from quorker.app.cli.sim.replay_recording import replay_recording
 from quorker.app.cli.sim.run import run
@@ -25,6 +26,7 @@ VERBS: Final = (
     replay_recording,
     check_determinism,
     ls,
+    mutants,
 )
 
 sim_program = Program(name="sim", help=HELP, result_action="return_value")

@@ -75,3 +75,11 @@ def test_what_was_taken_away_on_purpose_is_not_held(world: World) -> None:
     beliefs.revoke("job", 1)
     beliefs.hold("job", 2, Process(2))
     beliefs.hold("job", 1, Process(1))
+
+
+def test_what_was_begun_is_not_begun_again(world: World) -> None:
+    beliefs, holder = Beliefs(world), Process(1)
+    beliefs.hold("job", 1, holder)
+    beliefs.let_go("job", 1)
+    with pytest.raises(Violation, match="started once"):
+        beliefs.hold("job", 1, holder)

@@ -14,6 +14,7 @@ from quorker.core.jobs.commands import (
     Command,
     CompleteJob,
     EnqueueJobs,
+    OpenSession,
     ReleaseLock,
     RequeueJob,
     encode,
@@ -138,6 +139,64 @@ def test_a_job_before_it_is_due(log: Log) -> None:
     log.apply((EnqueueJobs((job,)), (0, ("J1",))))
     log.wt = 999
     rejects("not before it is due [T6]", lambda: log.apply(notices=(log.granted("J1", 10),)))
+
+
+def test_a_delayed_job_before_it_is_due(log: Log) -> None:
+    log.jobs.orders[b"a"] = Order()
+    log.wt = 500
+    log.apply((EnqueueJobs((NewJob("task", b"a", delay_ms=100),)), (0, ("J1",))))
+    log.wt = 599
+    rejects("not before it is due [T6]", lambda: log.apply(notices=(log.granted("J1", 10),)))
+    log.wt = 600
+    log.apply(notices=(log.granted("J1", 11),))
+
+
+def keyed(payload: bytes) -> EnqueueJobs:
+    return EnqueueJobs((NewJob("task", payload, unique_key="key"),))
+
+
+def test_a_key_that_stands_for_two_jobs(log: Log) -> None:
+    log.jobs.orders = {b"a": Order(shared=True), b"b": Order(shared=True)}
+    log.apply((keyed(b"a"), (0, ("J1",))))
+    log.apply((keyed(b"b"), (0, ("J1",))))
+    rejects("one job per key", lambda: log.apply((keyed(b"b"), (0, ("J2",)))))
+
+
+def test_a_key_is_free_when_its_job_has_ended(log: Log) -> None:
+    log.jobs.orders = {b"a": Order(shared=True), b"b": Order(shared=True)}
+    log.apply((keyed(b"a"), (0, ("J1",))))
+    log.jobs.ended["J1"] = None
+    log.apply((keyed(b"b"), (0, ("J2",))))
+
+
+OPEN = [(77, encode(OpenSession("c", 1_000)))]
+EXPIRED = [Notice(9, "session_closed", "expired")]
+
+
+def test_a_session_that_expires_too_early(log: Log) -> None:
+    log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
+    log.now_ms = log.lt = 400
+    log.apply((complete("J1", 1), STALE), session=9)
+    log.now_ms = log.lt = 1_399
+    rejects("not before its time [T2]", lambda: log.apply(notices=(EXPIRED[0],)))
+
+
+def test_a_session_that_was_silent_for_its_time_expires(log: Log) -> None:
+    log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
+    log.now_ms = log.lt = 1_000
+    log.apply(notices=(EXPIRED[0],))
+
+
+def test_a_session_that_is_opened_twice(log: Log) -> None:
+    log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
+    log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
+    rejects("applied once [C2]", lambda: log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 10))])))
+
+
+def test_a_store_whose_records_say_something_else() -> None:
+    store = JobStore()
+    store.bytes += 1
+    rejects("store invariant", lambda: Log().jobs.look_inside(1, store))
 
 
 def test_a_command_that_is_answered_in_two_ways(log: Log) -> None:

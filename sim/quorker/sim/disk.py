@@ -40,7 +40,17 @@ class DiskKnobs:
 class DurableLog:
     """What a crash cannot take away: hard state, snapshot and log of one member."""
 
-    __slots__ = ("commit_synced", "entries", "first", "hard_state", "lost", "snapshot", "state", "votes")
+    __slots__ = (
+        "commit_synced",
+        "entries",
+        "first",
+        "hard_state",
+        "is_damaged",
+        "lost",
+        "snapshot",
+        "state",
+        "votes",
+    )
 
     def __init__(self, hard_state: HardState, snapshot: SnapshotMeta, state: Any) -> None:
         self.hard_state = hard_state
@@ -51,6 +61,7 @@ class DurableLog:
         self.entries: list[Entry] = []
         self.votes: dict[int, int] = {}  # term -> for whom, ever
         self.lost: dict[int, int] = {}  # index -> term of entries that damage took
+        self.is_damaged = False  # ever, in this run
 
     @property
     def last(self) -> int:
@@ -93,6 +104,7 @@ class DurableLog:
 
     def lose_from(self, index: int) -> None:
         """Damage: entries from `index` on cannot be read any more."""
+        self.is_damaged = True
         kept = max(index - self.first, 0)
         self.lost |= {entry.index: entry.term for entry in self.entries[kept:]}
         del self.entries[kept:]
@@ -179,6 +191,11 @@ class LogDisk:
 
     def compact(self, keep_from: int) -> None:
         """The log before `keep_from` may go."""
+
+    @property
+    def may_have_lost(self) -> bool:
+        """Whether anything but a crash ever befell what this disk holds."""
+        return self.durable.is_damaged
 
     @property
     def oldest_issued_ms(self) -> int | None:

@@ -411,6 +411,11 @@ class Host(ABC):
         self.tell(Kind.CONFIG, f"has {conf_words(effect.conf_state)} since {effect.index}")
 
     def _disk_went_back(self, effect: DiskWentBack) -> None:
+        if effect.node == self.id and not self.disk.may_have_lost:
+            raise Violation(
+                "undamaged disks lose nothing",
+                f"n{self.id} ends at {effect.found}, said to have held {effect.remembered}",
+            )
         self.world.note("disk went back")
         went = f"went back from {effect.remembered} to {effect.found}"
         self.tell(Kind.NOTE, f"sees that the disk of n{effect.node} {went}")

@@ -42,6 +42,7 @@ ORACLES: Final[dict[str, str]] = {
     "damage is left as it is": "files that could not be read are not changed",
     "incarnations grow": "each opening of a directory has its own number",
     "the mark survives": "who may have forgotten promises knows that after every crash, until it has its say again",
+    "undamaged disks lose nothing": "no member believes that its disk went back when nothing befell it",
     "disk lane": "the storage can do whatever it is asked for",
     # jobs, leases, locks, time
     "acknowledged is not lost [J1]": "an acknowledged job is in the store",
@@ -60,6 +61,10 @@ ORACLES: Final[dict[str, str]] = {
     "time goes on [T1]": "log time never goes back",
     "log time is slow enough [T1]": "log time runs at most as fast as the fastest clock",
     "not before it is due [T6]": "nothing scheduled runs early",
+    "not before its time [T2]": "a session that expires was silent for its whole time to live",
+    "one job per key": "a unique key stands for one job until that has ended",
+    "started once": "nobody begins what it was granted a second time",
+    "store invariant": "what the store keeps beside its records is what they say",
     # the run as a whole
     "liveness": "when all faults have ended, everything works again in time",
     "event budget": "a run ends: nothing spins",

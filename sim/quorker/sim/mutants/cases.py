@@ -15,6 +15,7 @@ from quorker.sim.case import (
     Fault,
     FaultKind,
     JobsKnobs,
+    MachineKnobs,
     Op,
     OpKind,
     Point,
@@ -23,10 +24,10 @@ from quorker.sim.case import (
     Trap,
 )
 from quorker.sim.disk import DiskKnobs
-from quorker.sim.expansion import CHURN, JOBS, SHORT, Profile, expand
+from quorker.sim.expansion import CHURN, FILES, JOBS, SHORT, Profile, expand
 from quorker.sim.kernel import MS
 from quorker.sim.network import NetworkKnobs
-from quorker.sim.randomness import Stream
+from quorker.sim.randomness import MILLION, Stream
 
 TRIO: Final = Profile("trio", (3,), (300, 900), 1, 40, 0)
 FIVE: Final = Profile("five", (5,), (300, 900), 1, 40, 0)
@@ -159,6 +160,50 @@ def cut_off(seed: int) -> Case:
     )
 
 
+def on_files(seed: int) -> Case:
+    """Disks down to their files."""
+    return expand(seed, FILES)
+
+
+FILES_TRIO: Final = Profile("files trio", (3,), (300, 400), 1, 40, 0, files_ppm=MILLION)
+
+
+def dying(seed: int) -> Case:
+    """Members with slow disks die in turn, are back at once and die again, while everybody proposes."""
+    case = expand(seed, FILES_TRIO)
+    plan = [
+        Fault(at_ns, FaultKind.CRASH, MS, node=1 + at_ns // MS % 3)
+        for at_ns in range(30 * MS, case.chaos_ns, 20 * MS)
+    ]
+    ops = [Op(at_ns, OpKind.PROPOSE, 1 + at_ns // MS % 3) for at_ns in range(20 * MS, case.chaos_ns, 2 * MS)]
+    return replace(
+        case,
+        dead_in_calm=0,
+        plan=tuple(plan),
+        traps=(),
+        ops=tuple(ops),
+        raft=replace(case.raft, election_ms=20, heartbeat_ms=4, pre_vote=True),
+        network=NetworkKnobs(median_ns=MS // 4),
+        disk=replace(case.disk, segment_bytes=1_024, median_ns=2 * MS, latency="uniform"),
+    )
+
+
+def saving(seed: int) -> Case:
+    """The same, with snapshots every few entries."""
+    return replace(dying(seed), machine=MachineKnobs(snapshot_every=4))
+
+
+DAMAGE: Final = (FaultKind.FILE_ROT, FaultKind.FILE_ROT, FaultKind.FILE_STALE, FaultKind.FILE_MISDIRECTED)
+
+
+def damaging(seed: int) -> Case:
+    """A disk is damaged and its member dies, in every run."""
+    draw, case = Stream(seed, "damaging"), expand(seed, FILES_TRIO)
+    at_ns = draw.between(case.chaos_ns // 4, case.chaos_ns)
+    blow = Fault(at_ns, draw.choice(DAMAGE), MS, node=draw.between(1, 3), amount=draw.below(1 << 31) * 2 + 1)
+    return replace(case, dead_in_calm=0, plan=(blow,), traps=())
+
+
 GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -171,6 +216,10 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         reading,
         forwarded_reads,
         cut_off,
+        on_files,
+        dying,
+        saving,
+        damaging,
     )
 }
 """By name. A run of any of them, with no bug planted, breaks no promise."""

@@ -15,6 +15,7 @@ from quorker.sim.mutants import (
     replication,
     sessions,
     snapshots,
+    storage,
     store,
 )
 from quorker.sim.mutants.mutant import Mutant
@@ -26,6 +27,7 @@ AREAS: Final = (
     snapshots,
     reads,
     persistence,
+    storage,
     log_time,
     store,
     sessions,

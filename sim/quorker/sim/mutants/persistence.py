@@ -29,6 +29,7 @@ LOST: Final = (
     "durability",
     "log matching",
     "election safety",
+    "undamaged disks lose nothing",
     "fatal",
 )
 

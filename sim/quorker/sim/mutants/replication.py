@@ -23,7 +23,13 @@ from quorker.sim.mutants.cases import churning
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 NOT_DURABLE: Final = ("commit on durable majority",)
-DIVERGED: Final = ("log matching", "state-machine safety", "leader completeness", "fatal")
+DIVERGED: Final = (
+    "log matching",
+    "state-machine safety",
+    "leader completeness",
+    "undamaged disks lose nothing",
+    "fatal",
+)
 
 
 @bug(
@@ -99,7 +105,7 @@ def no_previous_entry_check(patch: Patch) -> None:
 @bug(
     "A short or late append cuts the log behind it.",
     known="akka-raft 66, PySyncObj 0.3.17",
-    oracles=("commit on durable majority", "fatal"),
+    oracles=("undamaged disks lose nothing", "commit on durable majority", "fatal"),
     budget=30,
 )
 def truncate_on_short_appends(patch: Patch) -> None:
@@ -147,7 +153,7 @@ def follower_commits_unverified(patch: Patch) -> None:
 @bug(
     "Heartbeats name the leader's commit index, whatever the follower holds.",
     known="atomix",
-    oracles=("state-machine safety", "fatal"),
+    oracles=("undamaged disks lose nothing", "state-machine safety", "fatal"),
     budget=30,
 )
 def heartbeats_name_more_than_is_matched(patch: Patch) -> None:

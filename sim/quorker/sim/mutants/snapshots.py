@@ -15,7 +15,13 @@ from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 @bug(
     "Entries behind a snapshot are kept, although they conflict with it.",
     known="hashicorp/raft 697 and 704, openraft 559 and 753",
-    oracles=("log matching", "commit on durable majority", "leader completeness", "fatal"),
+    oracles=(
+        "log matching",
+        "commit on durable majority",
+        "leader completeness",
+        "undamaged disks lose nothing",
+        "fatal",
+    ),
 )
 def conflicts_behind_a_snapshot_are_kept(patch: Patch) -> None:
     def restart_after(self: RaftLog, snapshot: SnapshotMeta) -> None:
@@ -43,7 +49,13 @@ def late_snapshots_are_installed(patch: Patch) -> None:
 @bug(
     "A snapshot throws away the entries behind it, although the log agrees with it and they were acknowledged.",
     known="openraft 511",
-    oracles=("commit on durable majority", "leader completeness", "durability", "fatal"),
+    oracles=(
+        "commit on durable majority",
+        "leader completeness",
+        "durability",
+        "undamaged disks lose nothing",
+        "fatal",
+    ),
 )
 def snapshots_cost_the_entries_behind_them(patch: Patch) -> None:
     installing: list[InstallSnapshot] = []

@@ -249,6 +249,13 @@ def test_a_barren_timer_is_no_event() -> None:
     ]
 
 
+def test_a_violation_at_a_finished_write_is_the_members() -> None:
+    story = Story()
+    story.persist(1, 1, "write 1")
+    story.durable(1, 1)
+    assert story[story.violation("an oracle", "n1 does it", ["n1"])].lane == "n1"
+
+
 def test_a_violation_ends_the_story(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RaftState, "hold", RaftState.send)
     for seed in range(50):

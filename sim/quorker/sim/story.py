@@ -239,6 +239,8 @@ class Story:
         named = list(lanes)
         last = [number for lane in named if (number := self.last_of(lane))]
         lane = self[self.cause].lane if self.cause else RUN
+        if lane[0] == "d":
+            lane = f"n{lane[1:]}"  # whoever acts on a finished write is the member
         return self.begin(lane, Kind.VIOLATION, f"breaks {oracle}: {detail}", last, oracle=oracle)
 
     def last_of(self, lane: str) -> int:

@@ -8,7 +8,8 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 import pytest
 
 from quorker.core.errors import NotApplied, Unknown
-from quorker.core.jobs.commands import EnqueueJobs, IncrementCounter, NewJob
+from quorker.core.jobs.batch import encode_group
+from quorker.core.jobs.commands import CompleteJob, EnqueueJobs, IncrementCounter, KeepAlive, NewJob, encode
 from quorker.core.raft.effects import DropReason, ReadReady, Role
 from quorker.core.replica import Forward, LogClock, Refused
 
@@ -144,6 +145,36 @@ def test_a_leader_over_its_limits_says_busy_before_anything_is_appended(cluster:
     cluster.settle()
     assert {refused.reason for refused in cluster.refused} == {DropReason.TOO_MUCH_UNCOMMITTED}
     assert leader.raft.last_index <= last + leader.config.rounds_in_flight_max
+
+
+def test_over_its_limits_a_leader_still_takes_what_ends_or_keeps_something(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    cluster.cut = {2, 3}
+    new_work = encode_group(1, 1, [(1, encode(EnqueueJobs((NewJob("t", b"x" * 600_000),))))])
+    while not any(effect.reason is DropReason.TOO_MUCH_UNCOMMITTED for effect in cluster.refused):
+        leader.submit(new_work, 1)
+        cluster.settle()
+    cluster.refused.clear()
+    urgent = encode_group(1, 1, [(2, encode(KeepAlive())), (3, encode(CompleteJob("0000000000001", 7)))])
+    mixed = encode_group(1, 1, [(4, encode(KeepAlive())), (5, encode(IncrementCounter("c", 1)))])
+    for group in (urgent, mixed, b"nonsense"):
+        leader.submit(group, 1)
+        cluster.settle()
+    assert [effect.group for effect in cluster.refused] == [mixed, b"nonsense"]
+
+
+def test_the_room_for_what_outranks_new_work_is_bounded_too(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    cluster.cut = {2, 3}
+    urgent = encode_group(1, 1, [(1, encode(CompleteJob("0000000000001", 7, b"x" * 60_000)))])
+    config = leader.config
+    most = 2 * (config.pending_bytes_max + config.reserved_bytes) // len(urgent)
+    for _ in range(most):
+        leader.submit(urgent, 1)
+        cluster.settle()
+        if cluster.refused:
+            return
+    raise AssertionError("everything was taken")
 
 
 def test_what_is_due_is_proposed_by_the_leader_once(cluster: Any) -> None:

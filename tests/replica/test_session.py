@@ -7,8 +7,9 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 import pytest
 
-from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, NotApplied, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import (
+    CompleteJob,
     IncrementCounter,
     KeepAlive,
     OpenSession,
@@ -24,6 +25,7 @@ codec: Any = msgpack
 TTL_MS = 9_000
 SESSION_ID = 65_537
 COMMAND = IncrementCounter("c", 1)
+KEEP_ALIVE = codec.packb(encode(KeepAlive()))
 
 
 @pytest.fixture
@@ -239,3 +241,52 @@ def test_commands_keep_their_bytes_between_repetitions(session: ClientSession) -
     first = session.take_group()
     session.on_route_changed()
     assert session.take_group() == first
+
+
+# ---------------------------------------------------------------------- new work is refused
+
+
+def submit_one(session: ClientSession, command: Any, deadline_ms: int = 10**9) -> int:
+    return session.submit(command, session.now_ms, deadline_ms, None)
+
+
+def test_what_ends_a_job_is_not_held_up_by_refused_new_work(session: ClientSession) -> None:
+    submit(session, 2)
+    session.take_group()
+    done = submit_one(session, CompleteJob("0000000000001", 7))
+    session.on_refused([1, 2], 500, "TOO_MUCH_UNCOMMITTED")
+    assert group_of(session) == (SESSION_ID, 1, [done])
+    assert session.take_group() is None, "new work waits its time"
+    session.tick(700)
+    assert group_of(session)[2] == [1, 2]
+
+
+def test_refused_completions_wait_too(session: ClientSession) -> None:
+    done = submit_one(session, CompleteJob("0000000000001", 7))
+    session.take_group()
+    session.on_refused([done], 500, "TOO_MUCH_UNCOMMITTED")
+    assert session.take_group() is None
+    session.tick(700)
+    assert group_of(session)[2] == [done]
+
+
+def test_a_session_stays_alive_while_its_new_work_is_refused(session: ClientSession) -> None:
+    """Only answers renew it, and refused commands get none."""
+    submit(session)
+    for now_ms in range(200, 200 + TTL_MS, 100):
+        session.tick(now_ms)
+        if (group := session.take_group()) is not None and KEEP_ALIVE not in group:
+            session.on_refused([1], 150, "TOO_MUCH_UNCOMMITTED")
+        elif group is not None:
+            session.on_reply(codec.unpackb(group)[2][0][0], (0, None))
+    assert session.lease_deadline_ms > TTL_MS
+
+
+def test_who_is_refused_until_the_deadline_hears_that_the_cluster_is_busy(session: ClientSession) -> None:
+    outcomes = submit(session, deadline_ms=1_000)
+    session.take_group()
+    session.on_refused([1], 2_000, "TOO_MUCH_UNCOMMITTED")
+    session.tick(1_000)
+    ((_, error),) = outcomes
+    assert isinstance(error, Busy)
+    assert "over its limits" in str(error)

@@ -15,6 +15,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 from quorker.core.jobs.outcome import Outcome
 from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.store import JobStore
+from quorker.core.jobs.urgency import is_urgent
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import (
@@ -53,6 +54,8 @@ class ReplicaConfig:
     batch_bytes_max: int = 1 << 20
     pending_bytes_max: int = 16 << 20
     pending_groups_max: int = 4096
+    reserved_bytes: int = 1 << 20  # beyond these, for commands that outrank new work
+    reserved_groups: int = 1024
     snapshot_after_bytes: int = 16 << 20
     snapshot_after_entries: int = 20_000
     keep_entries: int = 2_000
@@ -328,15 +331,26 @@ class Replica:
     # ------------------------------------------------------------------ proposing
 
     def _queue(self, group: Group) -> None:
-        full = (
-            len(self._groups) >= self.config.pending_groups_max
-            or self._groups_bytes + len(group.bytes) > self.config.pending_bytes_max
-        )
-        if full:
+        """Over the limits, what outranks new work goes first, into the room that is kept for it; the rest is refused."""
+        config = self.config
+        if self._has_room(group, config.pending_groups_max, config.pending_bytes_max):
+            self._groups.append(group)
+        elif (
+            self._has_room(
+                group,
+                config.pending_groups_max + config.reserved_groups,
+                config.pending_bytes_max + config.reserved_bytes,
+            )
+            and is_urgent(group.bytes)
+        ):  # fmt: skip
+            self._groups.appendleft(group)
+        else:
             self._refuse(group, DropReason.TOO_MUCH_UNCOMMITTED)
             return
-        self._groups.append(group)
         self._groups_bytes += len(group.bytes)
+
+    def _has_room(self, group: Group, groups_max: int, bytes_max: int) -> bool:
+        return len(self._groups) < groups_max and self._groups_bytes + len(group.bytes) <= bytes_max
 
     def _refuse(self, group: Group, reason: DropReason) -> None:
         if group.origin != OWN_GROUPS:

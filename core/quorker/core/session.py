@@ -14,8 +14,10 @@ from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
-from quorker.core.errors import NotApplied, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, NotApplied, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, ReplaceSessions, encode
+from quorker.core.jobs.urgency import may_overtake
+from quorker.core.raft.effects import DropReason
 
 _codec: Any = msgpack
 WINDOW: Final = 4096  # commands under way at once; the replicas keep that many replies per session
@@ -23,6 +25,8 @@ LEASE_SHARE: Final = 0.8  # of the ttl, counted from sending: the holder stops t
 RENEW_SHARE: Final = 1 / 3
 GROUP_COMMANDS_MAX: Final = 512
 GROUP_BYTES_MAX: Final = 768 * 1024
+OVERTAKING_MAX: Final = 64  # commands in a group that outranks new work: their results may be large
+OVER_LIMITS: Final = DropReason.TOO_MUCH_UNCOMMITTED.name
 
 Resolve: TypeAlias = Callable[[Any, QuorkerError | None], None]
 """Called once with (value, None) or (None, error)."""
@@ -46,6 +50,8 @@ class Pending:
     first_sent_ms: int = -1
     last_sent_ms: int = -1
     unsure: int = 0
+    overtakes: bool = False
+    refused: str = ""  # why it was, the last time
 
 
 @dataclass(slots=True)
@@ -77,6 +83,7 @@ class ClientSession:
     _open_first_sent_ms: int = -1
     _renewed_ms: int = 0
     _retry_at_ms: int = 0
+    _overtaking_retry_at_ms: int = 0
     _packer: Any = field(default_factory=_codec.Packer)
 
     # ------------------------------------------------------------------ what callers do
@@ -92,7 +99,8 @@ class ClientSession:
         """Queue a command; returns its sequence number. `resolve` is called when its outcome is known or given up."""
         self.now_ms = now_ms
         seq = self._next_seq
-        pending = Pending(seq, self._packer.pack((seq, encode(command))), deadline_ms, resolve)
+        body = self._packer.pack((seq, encode(command)))
+        pending = Pending(seq, body, deadline_ms, resolve, overtakes=may_overtake(command))
         self._next_seq = seq + 1
         self._outstanding[seq] = pending
         self._unsent.append(pending)
@@ -125,9 +133,12 @@ class ClientSession:
     # ------------------------------------------------------------------ towards the leader
 
     def take_group(self) -> bytes | None:
-        """The commands that wait to be sent, as one group for the log, or None. They count as sent from now on."""
+        """The commands that wait to be sent, as one group for the log, or None. They count as sent from now on.
+
+        While new work is refused, what outranks it goes alone.
+        """
         if self.now_ms < self._retry_at_ms:
-            return None
+            return self._take_overtaking()
         if self.state is SessionState.OPENING:
             return self._take_opening()
         if self.state is not SessionState.OPEN or not self._unsent:
@@ -141,12 +152,27 @@ class ClientSession:
             if pending.seq not in self._outstanding:
                 continue
             size += len(pending.body)
-            pending.last_sent_ms = self.now_ms
-            pending.unsure += 1
-            if pending.first_sent_ms < 0:
-                pending.first_sent_ms = self.now_ms
-            bodies.append(pending.body)
+            bodies.append(self._sent(pending))
         return self._pack_group(bodies) if bodies else None
+
+    def _take_overtaking(self) -> bytes | None:
+        if self.state is not SessionState.OPEN or self.now_ms < self._overtaking_retry_at_ms:
+            return None
+        ceiling = self._answered_below + WINDOW
+        waiting = [pending for pending in self._unsent if pending.overtakes and pending.seq < ceiling]
+        chosen = {pending.seq: pending for pending in waiting[:OVERTAKING_MAX]}
+        if not chosen:
+            return None
+        self._unsent = deque(pending for pending in self._unsent if pending.seq not in chosen)
+        known = [pending for seq, pending in chosen.items() if seq in self._outstanding]
+        return self._pack_group([self._sent(pending) for pending in known]) if known else None
+
+    def _sent(self, pending: Pending) -> bytes:
+        pending.last_sent_ms = self.now_ms
+        pending.unsure += 1
+        if pending.first_sent_ms < 0:
+            pending.first_sent_ms = self.now_ms
+        return pending.body
 
     def _pack_group(self, bodies: list[bytes]) -> bytes:
         pack, array = self._packer.pack, self._packer.pack_array_header
@@ -167,11 +193,15 @@ class ClientSession:
         self._opened_sent_ms = -1
         self._send_again(self._outstanding)
 
-    def on_refused(self, seqs: Iterable[int], retry_after_ms: int) -> None:
-        """These were, once, definitely not appended: send them again after a while."""
+    def on_refused(self, seqs: Iterable[int], retry_after_ms: int, reason: str = "") -> None:
+        """These were, once, definitely not appended: send them again after a while. `reason`: of a `DropReason`."""
         self._retry_at_ms = self.now_ms + retry_after_ms
-        for pending in [self._outstanding[seq] for seq in seqs if seq in self._outstanding]:
+        refused = [self._outstanding[seq] for seq in seqs if seq in self._outstanding]
+        if all(pending.overtakes for pending in refused):
+            self._overtaking_retry_at_ms = self._retry_at_ms
+        for pending in refused:
             pending.unsure = max(0, pending.unsure - 1)
+            pending.refused = reason
         if self.state is SessionState.OPENING:
             self._opened_sent_ms = -1
         self._send_again(seqs)
@@ -231,8 +261,14 @@ class ClientSession:
         oldest = next(iter(self._outstanding.values()), None)
         if oldest is not None and 0 <= oldest.last_sent_ms <= now_ms - self.config.retransmit_ms:
             self.on_route_changed()
-        if now_ms >= self._renewed_ms + self.config.ttl_ms * RENEW_SHARE and not self._outstanding:
+        if now_ms >= self._renewed_ms + self.config.ttl_ms * RENEW_SHARE and not self._will_renew():
             self.submit(KeepAlive(), now_ms, now_ms + self.config.ttl_ms, None)
+
+    def _will_renew(self) -> bool:
+        """Whether the reply to something under way renews the session; what was refused lately may not get one in time."""
+        if self._retry_at_ms > 0 and self.now_ms < self._retry_at_ms + self.config.ttl_ms:
+            return any(pending.overtakes for pending in self._outstanding.values())
+        return bool(self._outstanding)
 
     def next_deadline(self) -> int:
         """Absolute ms at which `tick` has something to do. Never far away: callers may simply ask often."""
@@ -259,6 +295,8 @@ class ClientSession:
 def _gave_up(pending: Pending) -> QuorkerError:
     if pending.first_sent_ms < 0:
         return NotApplied("no leader was reached before the deadline: the command was never sent")
+    if not pending.unsure and pending.refused == OVER_LIMITS:
+        return Busy("the cluster is over its limits and refused the command each time: try again later")
     if not pending.unsure:
         return NotApplied("no leader took the command before the deadline: it was refused each time")
     return Unknown("no reply before the deadline: the command may or may not have been applied")

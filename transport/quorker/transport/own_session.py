@@ -54,7 +54,7 @@ class OwnSession:
                 pass  # a granted lock: `quorker.app` asks for it by the ticket of its waiting command
 
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
-        self.driver.session.on_refused(seqs, retry_after_ms)
+        self.driver.session.on_refused(seqs, retry_after_ms, reason)
 
     def on_lost(self, session_id: int, reason: str) -> None:
         if session_id == self.driver.session.session_id:

@@ -150,10 +150,12 @@ def test_a_leader_over_its_limits_says_busy_before_anything_is_appended(cluster:
 def test_over_its_limits_a_leader_still_takes_what_ends_or_keeps_something(cluster: Any) -> None:
     leader = cluster.replicas[1]
     cluster.cut = {2, 3}
-    new_work = encode_group(1, 1, [(1, encode(EnqueueJobs((NewJob("t", b"x" * 600_000),))))])
-    while not any(effect.reason is DropReason.TOO_MUCH_UNCOMMITTED for effect in cluster.refused):
-        leader.submit(new_work, 1)
-        cluster.settle()
+    for size in (600_000, 10_000, 500, 0):  # smaller and smaller, until there is no room for anything
+        new_work = encode_group(1, 1, [(1, encode(EnqueueJobs((NewJob("t", b"x" * size),))))])
+        cluster.refused.clear()
+        while not cluster.refused:
+            leader.submit(new_work, 1)
+            cluster.settle()
     cluster.refused.clear()
     urgent = encode_group(1, 1, [(2, encode(KeepAlive())), (3, encode(CompleteJob("0000000000001", 7)))])
     mixed = encode_group(1, 1, [(4, encode(KeepAlive())), (5, encode(IncrementCounter("c", 1)))])

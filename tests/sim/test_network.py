@@ -54,6 +54,13 @@ def test_a_cut_is_one_way() -> None:
     assert post.items_until(SECOND) == ["to 1"]
 
 
+def test_what_a_connection_carries_is_not_repeated() -> None:
+    post = Post(NetworkKnobs(duplicate_ppm=MILLION))
+    post.network.send(1, 2, 7, "Raft's own")
+    post.network.send(1, 2, 8, "a refusal", once=True)
+    assert sorted(map(str, post.items_until(SECOND))) == ["Raft's own", "Raft's own", "a refusal"]
+
+
 def test_cuts_are_counted() -> None:
     post = Post(NetworkKnobs())
     post.network.cut([(1, 2)])

@@ -152,8 +152,13 @@ class Network:
         self._calm = not (knobs.loss_ppm or knobs.duplicate_ppm or knobs.late_ppm)
         self._connects = knobs.connections or knobs.wire_bytes
 
-    def send(self, source: int, target: int, name: int, item: object, size_delay_ns: int = 0) -> bool:
-        """Hand over `item`; False when it is already known to be lost. `name`: what it is, for the draws."""
+    def send(
+        self, source: int, target: int, name: int, item: object, size_delay_ns: int = 0, *, once: bool = False
+    ) -> bool:
+        """Hand over `item`; False when it is already known to be lost. `name`: what it is, for the draws.
+
+        `once`: it is never repeated, as by a connection; Raft's own messages must not need that.
+        """
         self.sent += 1
         link = self._links.get((source, target)) or self.link(source, target)
         repeat = link.repeats.get(name, 0)
@@ -174,7 +179,7 @@ class Network:
             link.held.append((delay, payload))
             return True
         if not self._calm:
-            delay = self._misbehave(link, mix(word), delay, payload)
+            delay = self._misbehave(link, mix(word), delay, payload, once)
         self._schedule(link, delay, payload, word >> 40 & 7)
         return True
 
@@ -236,9 +241,11 @@ class Network:
         wait_ns = hardship.wait_ns(self._kernel.now, self._size_of(item)) if hardship.widths else 0
         return wait_ns + hardship.slow_ns if wait_ns >= 0 else -1
 
-    def _misbehave(self, link: Link, word: int, delay: int, payload: tuple[int, int, object]) -> int:
+    def _misbehave(
+        self, link: Link, word: int, delay: int, payload: tuple[int, int, object], once: bool
+    ) -> int:
         knobs = self.knobs
-        if (word & 0xFFFFF) * MILLION >> 20 < knobs.duplicate_ppm:
+        if not once and (word & 0xFFFFF) * MILLION >> 20 < knobs.duplicate_ppm:
             self.duplicated += 1
             again = latency_ns(self._table, 4 * knobs.median_ns, word >> 48)
             self._schedule(link, again, payload, word >> 20 & 7)

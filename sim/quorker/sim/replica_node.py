@@ -281,7 +281,9 @@ class ReplicaNode(Host):
     def _tell(self, to: NodeId, message: Forwarded | ForwardRefused) -> None:
         self._told += 1
         name = BETWEEN_MEMBERS << KIND_SHIFT | key(self.world.case.seed, self.incarnation, self._told) >> 30
-        self.world.network.send(self.id, to, name, (message, None))
+        # How often a command was refused is counted, so a refusal that was heard twice would be believed wrongly. The
+        # connections between real members repeat nothing.
+        self.world.network.send(self.id, to, name, (message, None), once=True)
 
     def _applied(self, effect: Applied) -> None:
         if self.reaches(Point.BEFORE_APPLY):

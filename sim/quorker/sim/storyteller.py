@@ -51,12 +51,14 @@ class TellingNetwork(Network):
         self._told = deliver
         self._cutting: dict[tuple[int, int], list[int]] = {}
 
-    def send(self, source: int, target: int, name: int, item: Any, size_delay_ns: int = 0) -> bool:
+    def send(
+        self, source: int, target: int, name: int, item: Any, size_delay_ns: int = 0, *, once: bool = False
+    ) -> bool:
         story, message = self._story, item[0]
         text = f"-> n{target} {message_words(message)}"
         number = story.append(f"n{source}", Kind.SEND, text, to=f"n{target}", **message_details(message))
         before, story.cause = story.cause, number
-        arrives = super().send(source, target, name, Told(number, item), size_delay_ns)
+        arrives = super().send(source, target, name, Told(number, item), size_delay_ns, once=once)
         story.cause = before
         if not arrives:
             self._mark_lost(number, source, target)

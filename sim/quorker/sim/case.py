@@ -103,6 +103,15 @@ class OpKind(StrEnum):
     DELETE = "delete"
     REQUEUE = "requeue"
     CLOSE = "close"
+    CHAIN = "chain"  # jobs that wait for each other, all or none
+    BRIEF = "brief"  # a job that is evicted soon after it ended
+    RESCHEDULE = "reschedule"
+    PAUSE_QUEUE = "pause-queue"
+    PULL = "pull"  # fetch jobs instead of being given them
+    COLLECT = "collect"  # counters, sets, lists, hashes and servers, in one batch
+    LEASED_LOCK = "leased-lock"  # one with a time to live
+    READ_LOCAL = "read-local"
+    READ_LINEAR = "read-linear"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from quorker.core.jobs.new_job import JobGrant, NewJob, RetryPolicy
 from quorker.core.jobs.outcome import Cancelled, LockGrant, Notice
 from quorker.core.session import ClientSession, SessionConfig, SessionState
 from quorker.core.worker import Worker
+from quorker.sim.asks import QUEUES, Asks
 from quorker.sim.beliefs import Beliefs
 from quorker.sim.case import JobsKnobs, Op, OpKind
 from quorker.sim.clock import NodeClock
@@ -47,8 +48,8 @@ DIAL_AGAIN_MS: Final = 30
 GOODBYE_MS: Final = 500
 OUTCOME_DEADLINE_MS: Final = 24 * 3600 * 1000
 PATIENCE_MS: Final = 400  # of one who waits for a lock
+PATIENCES_MS: Final = (80, 400, 2_000, 10_000)  # of those who enqueue
 FAIL, RELEASE = 8, 9  # ways to report a job, of ten; the others complete it
-QUEUES: Final = ("default", "other")
 RETRIES: Final = RetryPolicy(attempts=2, delays_ms=(20, 40))
 
 
@@ -88,6 +89,8 @@ class SimClient:
         self.worker: Worker
         self.line: Line | None = None
         self.known_jobs: list[str] = []
+        self.seen = 0  # the newest place in the log that this process was told of
+        self._asks_for = Asks(self, world.case.seed)
         self._world = world
         self._knobs = world.case.jobs or JobsKnobs()
         self._lines = lines
@@ -129,6 +132,7 @@ class SimClient:
         self._executing.clear()
         self._locks.clear()
         self._wanted.clear()
+        self._asks_for.forget()
         self._beliefs.forget(self)
         if self._world.trace.story is not None:
             self._world.trace.story.crashed(f"c{self.id}", "crashes")
@@ -167,6 +171,13 @@ class SimClient:
     @property
     def _crawls(self) -> bool:
         return self.home is not None and self.home.crawling
+
+    @property
+    def oracles(self) -> JobOracles:
+        return self._jobs
+
+    def wall_ms(self) -> int:
+        return self.clock.wall_ms(self._world.kernel.now)
 
     @property
     def now_ms(self) -> int:
@@ -231,7 +242,7 @@ class SimClient:
             return
         match notice.payload:
             case JobGrant() as grant:
-                self._on_grant(grant)
+                self.on_grant(grant)
             case Cancelled(token, _, _):
                 self._stop(token)
             case LockGrant(resource, token, ticket):
@@ -258,6 +269,10 @@ class SimClient:
         self.session.on_route_changed()
         self._flush()
 
+    def on_answer(self, number: int, index: int, value: Any) -> None:
+        self._hear()
+        self._asks_for.on_answer(number, index, value)
+
     def _hear(self) -> None:
         self._heard_ms = self.session.now_ms = self.now_ms
 
@@ -268,7 +283,7 @@ class SimClient:
         self.session.open(
             self.now_ms, key(self._world.case.seed, "nonce", self.id, self._draw.below(1 << 32)) >> 2
         )
-        self._submit(Subscribe(QUEUES, self._knobs.slots), OUTCOME_DEADLINE_MS, None)
+        self.submit(Subscribe(QUEUES, self._knobs.slots), OUTCOME_DEADLINE_MS, None)
 
     def _on_lost(self, reason: str) -> None:
         self._note(f"loses its session: {reason}")
@@ -278,14 +293,23 @@ class SimClient:
         self._open()
         self._arm()
 
-    def _submit(
+    def submit(
         self,
         command: Command,
         patience_ms: int,
         resolve: Callable[[Any, QuorkerError | None], None] | None,
     ) -> None:
-        now = self.now_ms
-        self.session.submit(command, now, now + patience_ms, resolve)
+        """Put a command into the session; what comes of it must have its place in real time."""
+        now, real_time = self.now_ms, self._jobs.real_time
+        floor = real_time.newest
+
+        def resolved(value: Any, error: QuorkerError | None) -> None:
+            if error is None:
+                self.seen = max(self.seen, real_time.on_answered(self.session.session_id, seq, floor))
+            if resolve is not None:
+                resolve(value, error)
+
+        seq = self.session.submit(command, now, now + patience_ms, resolved)
 
     def _arm(self) -> None:
         """Look at the clock when the session, or a lease, needs it."""
@@ -320,14 +344,14 @@ class SimClient:
 
     # ------------------------------------------------------------------ working
 
-    def _on_grant(self, grant: JobGrant) -> None:
+    def on_grant(self, grant: JobGrant) -> None:
         if self._leaving:
             return
         for started in self.worker.on_granted((grant,)):
             if self.is_news_too_old:
                 self._world.note("grant learned too late")
                 self.worker.on_finished(started.token)
-                self._submit(ReleaseJob(started.job_id, started.token), OUTCOME_DEADLINE_MS, None)
+                self.submit(ReleaseJob(started.job_id, started.token), OUTCOME_DEADLINE_MS, None)
                 continue
             self._beliefs.hold(started.job_id, started.token, self)
             self._executing[started.token] = started
@@ -361,7 +385,7 @@ class SimClient:
             command = FailJob(grant.job_id, grant.token, "Error", "it happens", "")
         elif way == RELEASE:
             command = ReleaseJob(grant.job_id, grant.token)
-        self._submit(command, OUTCOME_DEADLINE_MS, None)
+        self.submit(command, OUTCOME_DEADLINE_MS, None)
         self._flush()
         self._arm()
 
@@ -406,10 +430,20 @@ class SimClient:
             OpKind.DELETE: self._delete,
             OpKind.REQUEUE: self._requeue,
             OpKind.CLOSE: self._close,
+            **self._asks_for.ways(),
         }
 
     def enqueue(self, dice: int) -> Order:
-        """Ask for a job; what kind of job, the dice tell. Its arguments name it for the oracles."""
+        """Ask for a job; what kind of job, the dice tell."""
+        job, order = self.new_job(dice)
+        patience = PATIENCES_MS[dice >> 12 & 3]
+        self.submit(
+            EnqueueJobs((job,)), patience, lambda value, error: self.on_enqueued((order,), value, error)
+        )
+        return order
+
+    def new_job(self, dice: int) -> tuple[NewJob, Order]:
+        """Its arguments name it for the oracles."""
         self._ordered += 1
         order = Order(shared=dice & 7 == 0)
         payload = b"job %d.%d.%d" % (self.id, self.incarnation, self._ordered)
@@ -424,18 +458,16 @@ class SimClient:
             delay_ms=(dice >> 8 & 3) * 40,
             unique_key=f"key {dice >> 10 & 1}" if order.shared else "",
         )
-        patience = (80, 400, 2_000, 10_000)[dice >> 12 & 3]
-        self._submit(
-            EnqueueJobs((job,)), patience, lambda value, error: self._on_enqueued(order, value, error)
-        )
-        return order
+        return job, order
 
-    def _on_enqueued(self, order: Order, value: Any, error: QuorkerError | None) -> None:
+    def on_enqueued(self, orders: Sequence[Order], value: Any, error: QuorkerError | None) -> None:
         if error is None:
-            order.fate = "acknowledged"
             self.known_jobs.extend(value)
+            fate = "acknowledged"
         else:
-            order.fate = "refused" if isinstance(error, NotApplied | Rejected) else "unknown"
+            fate = "refused" if isinstance(error, NotApplied | Rejected) else "unknown"
+        for order in orders:
+            order.fate = fate
 
     def _lock(self, dice: int) -> None:
         resource = f"resource {dice & 1}"
@@ -455,7 +487,7 @@ class SimClient:
             # By the ticket it leaves the line again, or what it was given meanwhile.
             self._world.kernel.after(hold_ns, self._unlock, (self.incarnation, resource, value[1]))
 
-        self._submit(command, PATIENCE_MS, on_answer)
+        self.submit(command, PATIENCE_MS, on_answer)
 
     def _on_locked(self, resource: str, token: int) -> None:
         if not self.is_news_too_old and not self._leaving:
@@ -474,18 +506,18 @@ class SimClient:
         held = self._locks.pop(resource, None)
         if held is not None:
             self._beliefs.let_go(f"lock {resource}", held)
-        self._submit(ReleaseLock(resource, token), OUTCOME_DEADLINE_MS, None)
+        self.submit(ReleaseLock(resource, token), OUTCOME_DEADLINE_MS, None)
         self._flush()
 
     def _delete(self, dice: int) -> None:
         if self.known_jobs:
             job_id = self.known_jobs[dice % len(self.known_jobs)]
-            self._submit(DeleteJob(job_id), PATIENCE_MS, None)
+            self.submit(DeleteJob(job_id), PATIENCE_MS, None)
 
     def _requeue(self, dice: int) -> None:
         if self.known_jobs:
             job_id = self.known_jobs[dice % len(self.known_jobs)]
-            self._submit(RequeueJob(job_id), PATIENCE_MS, None)
+            self.submit(RequeueJob(job_id), PATIENCE_MS, None)
 
     def _close(self, _: int) -> None:
         """Say goodbye, and go without an answer after a while. Whatever is granted meanwhile is not taken up."""

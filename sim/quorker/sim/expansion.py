@@ -24,6 +24,7 @@ from quorker.sim.case import (
     Trap,
 )
 from quorker.sim.disk import GROUPED_MAX, DiskKnobs
+from quorker.sim.expansion_clients import ask_for_more
 from quorker.sim.expansion_files import put_on_files
 from quorker.sim.expansion_hosts import worsen_hosts
 from quorker.sim.expansion_network import worsen_network
@@ -130,6 +131,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         jobs=jobs,
     )
     case = worsen_hosts(worsen_network(case, profile.faults_max), profile.faults_max)
+    case = ask_for_more(case, profile.ops_max)
     case = _damaged(case, profile) if profile.damage_max else case
     return put_on_files(case, profile.files_ppm, profile.faults_max)
 

@@ -18,6 +18,7 @@ from quorker.core.jobs.commands import (
     DeleteJob,
     EnqueueJobs,
     FailJob,
+    FetchJobs,
     NewJob,
     OpenSession,
     ReleaseJob,
@@ -25,6 +26,7 @@ from quorker.core.jobs.commands import (
     RequeueJob,
     RescheduleJob,
     decode,
+    grant_from_wire,
 )
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Cancelled, LockGrant, Outcome, Reply
@@ -35,6 +37,9 @@ from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.host import ignore
 from quorker.sim.kernel import MS
 from quorker.sim.store_invariants import check_store
+from quorker.sim.line import Query
+from quorker.sim.real_time import RealTime
+from quorker.sim.witness import Witness
 
 NOT_APPLIED: Final = frozenset(
     {"session_expired", "stale_sequence", "bad_command", "no_session", "entry_full"}
@@ -70,6 +75,7 @@ class Order:
 
     fate: str = "asked"
     shared: bool = False  # another job may stand for it, because of a unique key
+    brief: bool = False  # it is evicted soon after it ended
     ids: list[str] = field(default_factory=list[str])
 
 
@@ -94,6 +100,8 @@ class JobOracles:
         self._ending: set[int] = set()  # sessions that end in the entry at hand
         self._finishing: set[str] = set()  # jobs that end in it
         self._released: set[int] = set()  # tokens and tickets of locks let go in the entry at hand
+        self._taken: set[int] = set()  # tokens of jobs that are taken away in the entry at hand
+        self._freed: set[int] = set()  # of these, the ones whose job was pulled by somebody else since
         self._bound: dict[int, set[str]] = {}  # session -> resources
         self._completed: dict[str, int] = {}
         self._due_wt: dict[str, int] = {}  # of every job, 0 when nothing is to be waited for
@@ -101,6 +109,8 @@ class JobOracles:
         self.orders: dict[bytes, Order] = {}
         self.ended: dict[str, None] = {}
         self.grants = self.completions = 0
+        self.real_time = RealTime()
+        self.witness: Witness | None = None  # judges every reply; hand-made logs go without
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
         self._judges: dict[type[Any], Callable[[int, Any, Reply], None]] = {
@@ -112,6 +122,7 @@ class JobOracles:
             RequeueJob: self._on_moved,
             RescheduleJob: self._on_moved,
             DeleteJob: self._on_moved,
+            FetchJobs: self._on_fetched,
             AcquireLock: self._on_lock_asked,
             ReleaseLock: self._on_unlocked,
         }
@@ -163,6 +174,11 @@ class JobOracles:
         if index > FIRST:
             self.on_state(node_id, store.applied_index, store)
 
+    def on_read(self, query: Query, index: int, value: Any) -> None:
+        """What a member answers is what the store was at that place in the log [C4]."""
+        if self.witness is not None:
+            self.witness.on_read(query.name, query.about, index, value)
+
     # ------------------------------------------------------------------ the log, once
 
     def _judge(self, entry: Entry, outcome: Outcome) -> None:
@@ -172,6 +188,8 @@ class JobOracles:
         self._judge_time(entry, batch.lt, batch.wt)
         self._ending = {notice.session for notice in outcome.notices if notice.kind == "session_closed"}
         self._finishing = set(outcome.finished)
+        self._taken = {each.payload.token for each in outcome.notices if isinstance(each.payload, Cancelled)}
+        self._freed.clear()
         self._released.clear()
         replies = iter(outcome.replies)
         for session, seq, wire in _commands(batch.groups):
@@ -183,6 +201,8 @@ class JobOracles:
         for notice in outcome.notices:
             self._judge_notice(notice.session, notice.payload, batch.wt)
         self.ended.update(dict.fromkeys(outcome.finished))
+        if self.witness is not None:
+            self.witness.on_entry(entry.index, batch, outcome)
 
     def _judge_time(self, entry: Entry, lt: int, wt: int) -> None:
         """Log time runs at most as fast as the fastest clock, and nothing ever goes back [T1]."""
@@ -211,6 +231,7 @@ class JobOracles:
                 raise Violation("applied once [C2]", f"{name} is answered {known}, then {reply}")
             return
         self._replies[name] = reply
+        self.real_time.on_effect(session, seq, self._last[0])
         command: Command = decode(wire)
         judge = self._judges.get(type(command))
         if judge is not None:
@@ -299,8 +320,8 @@ class JobOracles:
             case JobGrant():
                 self._on_granted(session, payload, wt)
             case Cancelled(token, job_id, reason):
-                held = self.holders.pop(job_id, None)
-                if held is None or held.token != token:
+                held = None if token in self._freed else self.holders.pop(job_id, None)
+                if token not in self._freed and (held is None or held.token != token):
                     raise Violation("one holder [J3]", f"{job_id} is taken from {token}, held as {held}")
                 self.on_event(f"{job_id} is taken from {token}: {reason}")
                 if reason != TIMED_OUT:
@@ -323,6 +344,15 @@ class JobOracles:
         self.grants += 1
         self.on_event(f"{grant.job_id} is granted to session {session} as {grant.token}")
         self.holders[grant.job_id] = Holding(session, grant.token)
+
+    def _on_fetched(self, session: int, _: FetchJobs, reply: Reply) -> None:
+        """Pulled jobs are granted by the reply."""
+        for wire in reply[1] if not reply[0] else ():
+            grant = grant_from_wire(wire)
+            held = self.holders.get(grant.job_id)
+            if held is not None and (held.token in self._taken or held.session in self._ending):
+                self._freed.add(self.holders.pop(grant.job_id).token)
+            self._on_granted(session, grant, self.wt)
 
     # ------------------------------------------------------------------ locks
 
@@ -369,14 +399,35 @@ class JobOracles:
             ids = found.get(payload, [])
             if len(ids) > 1:
                 raise Violation("applied once [C2]", f"{payload!r} became {ids}")
-            if order.fate == "acknowledged" and not ids and not order.shared:
+            evicted = order.brief and all(job_id in self.ended for job_id in order.ids)
+            if order.fate == "acknowledged" and not ids and not order.shared and not evicted:
                 raise Violation("acknowledged is not lost [J1]", f"{payload!r} is not in the store")
             if order.fate == "refused" and ids:
                 raise Violation("honest refusal [C3]", f"{payload!r} became {ids}")
 
+    def compare(self, store: JobStore) -> None:
+        """The store is what an independent model makes of the same log."""
+        if self.witness is not None:
+            self.witness.compare(store)
+
     def unfinished(self, store: JobStore) -> list[str]:
         """Jobs that still have to run."""
-        return [f"{job.id} {job.state}" for job in store.jobs.values() if job.state in WAITING]
+        return [
+            f"{job.id} {job.state}"
+            for job in store.jobs.values()
+            if job.state in WAITING and not (job.state == "Awaiting" and _waits_for_good(store, job.spec))
+        ]
+
+    @property
+    def latest_due_wt(self) -> int:
+        """The latest instant that any job was asked to wait for."""
+        return max(self._due_wt.values(), default=0)
+
+
+def _waits_for_good(store: JobStore, spec: NewJob) -> bool:
+    """For the success of one that failed: until somebody revives that."""
+    parent = store.jobs.get(spec.parent_id)
+    return spec.on == "success" and parent is not None and parent.state in ("Failed", "Quarantined")
 
 
 def _commands(groups: list[bytes]) -> Iterator[tuple[int, int, Any]]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from quorker.core.jobs.commands import SetQueuePaused
+from quorker.core.jobs.store import JobStore
 from quorker.core.raft.confchange import ConfigChange
-from quorker.core.raft.messages import NodeId
+from quorker.core.raft.messages import EntryKind, NodeId
+from quorker.sim.asks import QUEUES
 from quorker.sim.beliefs import Beliefs
 from quorker.sim.case import ClockKnobs, Fault, FaultKind, JobsKnobs, Op
 from quorker.sim.checks import Violation
 from quorker.sim.client import Lines, SimClient
 from quorker.sim.clock import NodeClock
-from quorker.sim.disk import LogDisk
+from quorker.sim.disk import DurableLog, LogDisk
 from quorker.sim.faults_network import Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.job_checks import JobOracles, Order
@@ -24,6 +27,7 @@ from quorker.sim.membership import CHANGES
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.replica_node import ReplicaNode
 from quorker.sim.story import Kind
+from quorker.sim.witness import Witness
 from quorker.sim.world import World
 
 FASTEST_PPM = 90_000  # no case has a clock, or changes one, by more
@@ -39,6 +43,7 @@ class JobsCluster(Phases[ReplicaNode]):
     def prepare(self) -> None:
         self.knobs = self.case.jobs or JobsKnobs()
         self.jobs = JobOracles(self.world.oracles, FASTEST_PPM)
+        self.jobs.witness = Witness()
         self.beliefs = Beliefs(self.world)
         self.jobs.on_revoked = self.beliefs.revoke
         story = self.world.trace.story
@@ -146,7 +151,13 @@ class JobsCluster(Phases[ReplicaNode]):
     def _set_walls(self) -> None:
         """Somebody sets all wall clocks right; they wait for no time that only a wrong clock ever showed."""
         now = self.world.kernel.now
-        latest = max([self.jobs.wt, *(node.clock.wall_ms(now) for node in self.nodes.values())])
+        latest = max(
+            [
+                self.jobs.wt,
+                self.jobs.latest_due_wt,
+                *(node.clock.wall_ms(now) for node in self.nodes.values()),
+            ]
+        )
         for node in self.nodes.values():
             node.clock.jump_wall(latest - node.clock.wall_ms(now))
 
@@ -155,7 +166,31 @@ class JobsCluster(Phases[ReplicaNode]):
         return self._hire(100 + node.id, node)
 
     def scan(self) -> None:
-        """What the disks give back was compared when it was restored; the last store was scanned by `JobsCalm`."""
+        """The power is cut: the disks alone must give back every acknowledged job [D1]."""
+        commit_index = self.world.oracles.commit_index
+        stores = [
+            store
+            for node in self.nodes.values()
+            if (store := recovered(node.disk.durable, commit_index)) is not None
+        ]
+        if not stores:
+            raise Violation("acknowledged is not lost [D1]", f"no disk leads to index {commit_index}")
+        for store in stores:
+            self.jobs.scan(store)
+
+
+def recovered(durable: DurableLog, commit_index: int) -> JobStore | None:
+    """The store that this disk alone gives back, if its log goes so far."""
+    if durable.snapshot.index > commit_index:
+        return None
+    store = JobStore.restore([durable.state]) if durable.state else JobStore()
+    reached = durable.snapshot.index
+    for entry in durable.entries:
+        if reached < entry.index <= commit_index:
+            reached = entry.index
+            if entry.kind is EntryKind.NORMAL and entry.data:
+                store.apply(entry.index, entry.data)
+    return store if reached == commit_index else None
 
 
 class JobsCalm:
@@ -195,6 +230,7 @@ class JobsCalm:
             self._why = self._owed(leader, members)
             self.done = not self._why
         if self.done and leader is not None:
+            self._cluster.jobs.compare(leader.replica.store)
             self._cluster.jobs.scan(leader.replica.store)
             self._world.kernel.stop()
         else:
@@ -213,6 +249,7 @@ class JobsCalm:
             return f"clients at {unserved}"
         unfinished = self._cluster.jobs.unfinished(leader.replica.store)
         if unfinished:
+            self._open_queues()
             return f"jobs {unfinished[:5]}"
         behind = [node.id for node in members if node.applied_index != self._world.oracles.commit_index]
         if behind or any(node.replica.loading for node in members):
@@ -224,6 +261,12 @@ class JobsCalm:
             self._cluster.jobs.on_state(node.id, node.replica.store.applied_index, node.replica.store)
             self._cluster.jobs.look_inside(node.id, node.replica.store)
         return ""
+
+    def _open_queues(self) -> None:
+        """Somebody has to; a late copy of an older command may close them again."""
+        client = next(iter(self._clients.values()))
+        for queue in QUEUES:
+            client.submit(SetQueuePaused(queue, paused=False), LOOK_MS, None)
 
     def _is_served(self, node: ReplicaNode) -> bool:
         client = self._clients.get(node.id)

@@ -7,6 +7,7 @@ break at different times, and either may be frozen or gone by then.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from quorker.core.jobs.outcome import Notice
@@ -41,7 +42,24 @@ class ClientEnd(End, Protocol):
 
     def on_route_changed(self) -> None: ...
 
+    def on_answer(self, number: int, index: int, value: Any) -> None: ...
+
     def on_line_broken(self, line: Line) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A read of the store: `name` of the query and what it is `about`, served once `min_index` is applied."""
+
+    number: int
+    name: str
+    about: str
+    linearizable: bool
+    min_index: int
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"key" if self.name == "counter" else "job_id": self.about}
 
 
 class MemberEnd(End, Protocol):
@@ -54,6 +72,8 @@ class MemberEnd(End, Protocol):
     def on_attach(self, line: Line, session_id: int) -> None: ...
 
     def on_line_lost(self, line: Line) -> None: ...
+
+    def on_query(self, line: Line, query: Query) -> None: ...
 
 
 class Line:

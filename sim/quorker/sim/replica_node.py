@@ -16,7 +16,7 @@ from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Notice, Outcome
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.core import Raft
-from quorker.core.raft.effects import LeaderChanged, Role
+from quorker.core.raft.effects import LeaderChanged, ReadReady, Role
 from quorker.core.raft.messages import NOBODY, NodeId
 from quorker.core.replica import (
     Applied,
@@ -31,10 +31,10 @@ from quorker.sim.case import JobsKnobs, Point
 from quorker.sim.checks import FIRST
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
-from quorker.sim.host import Host
+from quorker.sim.host import Host, ignore
 from quorker.sim.job_checks import JobOracles
 from quorker.sim.kernel import Call
-from quorker.sim.line import Line
+from quorker.sim.line import Line, Query
 from quorker.sim.naming import BETWEEN_MEMBERS
 from quorker.sim.network import KIND_SHIFT
 from quorker.sim.randomness import key
@@ -44,6 +44,7 @@ from quorker.sim.wire import Forwarded, ForwardRefused
 from quorker.sim.world import World
 
 NEVER: Final = 1 << 40
+READS: Final = 1 << 42  # contexts of clients' reads, apart from those of the cluster's own
 DIGEST_EVERY: Final = 8  # replicas are compared at indexes that this divides
 
 _codec: Any = msgpack
@@ -74,7 +75,9 @@ class ReplicaNode(Host):
         self.housed: list[Lodger] = []  # clients that live in this process
         self._by_session: dict[int, Line] = {}
         self._by_nonce: dict[int, Line] = {}
-        self._told = 0
+        self._asked: dict[int, tuple[Line, Query]] = {}  # read context -> linearizable reads
+        self._waiting: list[tuple[int, Line, Query]] = []  # reads, and the index that they need
+        self._told = self._queries = 0
         self.on_written = lambda record: jobs.on_written(record, world.kernel.now)
 
     # ------------------------------------------------------------------ Host
@@ -91,6 +94,7 @@ class ReplicaNode(Host):
             SaveSnapshot: self._save,
             LoadSnapshot: self._load,
             LeaderChanged: self._leader_changed,
+            ReadReady: self._read_may_be_answered,
         }
 
     def boot(self) -> Raft:
@@ -142,6 +146,8 @@ class ReplicaNode(Host):
             line.break_now()
         self._by_session.clear()
         self._by_nonce.clear()
+        self._asked.clear()
+        self._waiting.clear()
 
     def drain(self) -> Sequence[object]:
         led = self.replica.is_leader
@@ -168,6 +174,8 @@ class ReplicaNode(Host):
             self.jobs.on_state(self.id, index, self.replica.store)
             if self.world.case.thorough:
                 self.jobs.look_inside(self.id, self.replica.store)
+        if self._waiting:
+            self._answer_reads()
         return False
 
     def deliver(self, item: tuple[Any, Any]) -> None:
@@ -206,6 +214,34 @@ class ReplicaNode(Host):
     def on_attach(self, line: Line, session_id: int) -> None:
         self._by_session[session_id] = line
         self._repeat_missed(session_id, line)
+
+    def on_query(self, line: Line, query: Query) -> None:
+        """A linearizable read first asks who leads; a local one waits until this session's own writes are here."""
+        if query.linearizable:
+            self._queries += 1
+            context = READS | self.incarnation << 20 | self._queries
+            self._asked[context] = (line, query)
+            self._when_running(lambda: ignore(self.read(context)))
+        else:
+            self._waiting.append((query.min_index, line, query))
+            self._when_running(self._answer_reads)
+
+    def _read_may_be_answered(self, effect: ReadReady) -> None:
+        self._read_ready(effect)
+        asked = self._asked.pop(effect.context, None)
+        if asked is not None:
+            self._waiting.append((max(effect.index, asked[1].min_index), *asked))
+
+    def _answer_reads(self) -> None:
+        index, waiting = self.replica.store_index, self._waiting
+        if self.replica.loading is not None:
+            return
+        self._waiting = [read for read in waiting if read[0] > index]
+        for needed, line, query in waiting:
+            if needed <= index:
+                value = self.replica.store.query(query.name, query.arguments)
+                self.jobs.on_read(query, index, value)
+                line.to_client(line.client.on_answer, query.number, index, value)
 
     def on_line_lost(self, line: Line) -> None:
         self._by_session = {key: value for key, value in self._by_session.items() if value is not line}

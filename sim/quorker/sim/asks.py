@@ -134,11 +134,8 @@ class Asks:
         ops = tuple(self._operation(draw) for _ in range(draw.between(1, 4)))
         conditions: tuple[c.Precondition, ...] = ()
         if draw.chance(300_000):
-            conditions = (
-                draw.choice(
-                    (c.SetHolds("one", "a"), c.HashFieldIs("one", "a", None), c.JobMissing("nobody"))
-                ),
-            )
+            place = draw.below(len(PRECONDITIONS))
+            conditions = PRECONDITIONS[place : place + 1]
         single: Command = ops[0]
         command = single if draw.chance(200_000) else c.Batch(conditions, ops)
         self._client.submit(command, PATIENCE_MS, None)

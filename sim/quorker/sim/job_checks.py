@@ -36,9 +36,9 @@ from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.host import ignore
 from quorker.sim.kernel import MS
-from quorker.sim.store_invariants import check_store
 from quorker.sim.line import Query
 from quorker.sim.real_time import RealTime
+from quorker.sim.store_invariants import check_store
 from quorker.sim.witness import Witness
 
 NOT_APPLIED: Final = frozenset(

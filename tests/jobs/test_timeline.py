@@ -55,7 +55,8 @@ class TimelineMachine(RuleBasedStateMachine):
     @invariant()
     def same(self) -> None:
         rows = list(self.model.items())
-        assert list(self.real) == self.real.items() == rows
+        copied = [row for part in self.real.parts() for row in part.items()]
+        assert list(self.real) == copied == rows
         assert len(self.real) == self.real.size == len(rows)
         assert self.real.first() == (rows[0] if rows else None)
 

@@ -9,10 +9,15 @@ an application that embeds a node may.
 from __future__ import annotations
 
 import gc
+import sys
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 YOUNG_THRESHOLD: Final = 50_000
 MIDDLE_THRESHOLD: Final = 50
+CHUNKS_BETWEEN_FREEZES: Final = 16  # about 3,000 jobs
+TURN_SECONDS: Final = 0.0005
 OLD_THRESHOLD: Final = 1_000_000  # so rare that `freeze_store` always comes first
 
 
@@ -25,10 +30,33 @@ def calm_collector() -> None:
 
 
 def freeze_store() -> None:
-    """Called after each snapshot: what survived until now is frozen too. Nothing when `calm_collector` was not called."""
+    """Called after each snapshot: what is there now is frozen too. Nothing when `calm_collector` was not called.
+
+    Only the youngest are looked through before: all that came since the last time would be a pause of its own.
+    """
     if _State.calm:
-        gc.collect(1)
+        gc.collect(0)
         gc.freeze()
+
+
+def freeze_along(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The chunks of a snapshot that is being loaded; the records made out of them are frozen as they come, because a
+    collection in the thread that loads stops the loop as well."""
+    for number, chunk in enumerate(chunks, 1):
+        yield chunk
+        if _State.calm and number % CHUNKS_BETWEEN_FREEZES == 0:
+            gc.freeze()
+
+
+@contextmanager
+def short_turns() -> Generator[None]:
+    """While a thread computes, let the loop have its turn sooner: it asks for it after every system call."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(TURN_SECONDS)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 class _State:

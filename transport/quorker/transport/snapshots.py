@@ -23,7 +23,7 @@ from quorker.core.wire.snapshot_store import SnapshotWriter
 from quorker.core.wire.storage import LogStorage
 from quorker.core.wire.storage_errors import DiskFull
 from quorker.transport.clock import monotonic_ms
-from quorker.transport.memory_pauses import freeze_store
+from quorker.transport.memory_pauses import freeze_along, freeze_store, short_turns
 
 SLICE_MS: Final = 2  # of work between two turns of the other tasks
 WINDOW_BYTES: Final = 2 << 20  # sent and not yet confirmed by the receiver
@@ -127,7 +127,8 @@ class SnapshotMover:
     async def _load(self, meta: SnapshotMeta) -> None:
         """In a thread, because rebuilding all indexes takes a while; nothing is applied meanwhile."""
         try:
-            store = await trio.to_thread.run_sync(self._rebuild, meta)
+            with short_turns():
+                store = await trio.to_thread.run_sync(self._rebuild, meta)
         except InvalidInput:
             if self._replica.loading == meta:
                 raise
@@ -140,7 +141,8 @@ class SnapshotMover:
     def _rebuild(self, meta: SnapshotMeta) -> JobStore:
         if meta.index <= BOOTSTRAP_INDEX:
             return JobStore(self._replica.store.wanted, epoch=self._replica.store.epoch)
-        return JobStore.restore(self._disk.open_snapshot(meta), self._replica.store.wanted)
+        chunks = freeze_along(self._disk.open_snapshot(meta))
+        return JobStore.restore(chunks, self._replica.store.wanted)
 
     # ------------------------------------------------------------------ sending
 

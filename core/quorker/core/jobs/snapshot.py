@@ -44,7 +44,7 @@ class SnapshotView(NamedTuple):
 
     head: Head
     queues: list[Row]
-    entries: list[tuple[str, int, list[tuple[int, str]]]]
+    entries: list[tuple[str, int, list[dict[int, str]]]]
     jobs: list[Job]
     sessions: list[Row]
     leases: list[Lease]
@@ -82,8 +82,8 @@ class SnapshotView(NamedTuple):
     def _rows(self) -> Iterator[Row]:
         yield (FORMAT, VERSION, *self.head)
         yield from self.queues
-        for name, priority, entries in self.entries:
-            yield from snapshot_rows.entry_rows(name, priority, entries)
+        for name, priority, parts in self.entries:
+            yield from snapshot_rows.entry_rows(name, priority, parts)
         yield from map(snapshot_rows.job_row, self.jobs)
         yield from self.sessions
         for lease in self.leases:
@@ -103,7 +103,7 @@ def take(tables: Tables) -> SnapshotView:
         snapshot_rows.head_of(tables),
         [snapshot_rows.queue_row(queue) for queue in tables.queues.values()],
         [
-            (queue.name, priority, list(lane.front.items()) + lane.back.items())
+            (queue.name, priority, [lane.front.copy(), *lane.back.parts()])
             for queue in tables.queues.values()
             for priority, lane in sorted(queue.lanes.items())
         ],

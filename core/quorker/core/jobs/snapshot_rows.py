@@ -7,6 +7,7 @@ Bytes, checksums and chunks must not live here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs.collections import Collections
@@ -74,10 +75,11 @@ def queue_row(queue: Queue) -> Row:
     return (QUEUE, queue.name, queue.paused, queue.reason, queue.author, queue.paused_wt)
 
 
-def entry_rows(name: str, priority: int, entries: list[tuple[int, str]]) -> Iterator[Row]:
+def entry_rows(name: str, priority: int, parts: list[dict[int, str]]) -> Iterator[Row]:
     """(position, job id) of one lane, in segments; those put back to the head come first, the oldest of them first."""
-    for start in range(0, len(entries), SEGMENT_ITEMS):
-        yield (ENTRIES, name, priority, entries[start : start + SEGMENT_ITEMS])
+    entries = chain.from_iterable(part.items() for part in parts)
+    while segment := list(islice(entries, SEGMENT_ITEMS)):
+        yield (ENTRIES, name, priority, segment)
 
 
 def session_row(session: Session) -> Row:

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
-from quorker.sim import fuzz
 from quorker.sim.case import FaultKind
 from quorker.sim.cluster import run_case
 from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
+from quorker.sim.replay import seed_line
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Prof
 def test_no_seed_breaks_a_promise(profile: Profile, seeds: int) -> None:
     for seed in range(seeds):
         report = run_case(expand(seed, profile))
-        assert report.violation is None, fuzz.replay_command(seed, profile.name)
+        assert report.violation is None, seed_line(seed, profile.name)
 
 
 def test_a_campaign_sees_what_it_should() -> None:

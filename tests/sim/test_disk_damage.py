@@ -20,13 +20,13 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
 )
 from quorker.core.raft.state import RaftState
-from quorker.sim import fuzz
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
 from quorker.sim.cluster import Cluster, run_case
 from quorker.sim.disk import DurableLog
 from quorker.sim.disk_damage import UNNOTICED
 from quorker.sim.expansion import DAMAGE, DAMAGED_JOBS, DAMAGES, SHORT, Profile, expand
 from quorker.sim.kernel import MS
+from quorker.sim.replay import seed_line
 from quorker.sim.trace import Trace
 
 BASE = SnapshotMeta(1, 1, ConfState((1, 2, 3)))
@@ -87,7 +87,7 @@ def test_no_damage_breaks_a_promise(profile: Profile, seeds: int) -> None:
     seen: Counter[str] = Counter()
     for seed in range(seeds):
         report = run_case(expand(seed, profile))
-        assert report.violation is None, fuzz.replay_command(seed, profile.name)
+        assert report.violation is None, seed_line(seed, profile.name)
         seen.update(report.sometimes.keys())
     assert {f"damage {kind}" for kind in DAMAGES} | {"has its say again", "disk went back"} <= set(seen)
 

@@ -3,3 +3,21 @@
 One seed decides everything that happens here. Nothing in this package touches a real clock, socket or file,
 and nothing outside tests and tools imports it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quorker.sim.experiment import Moment, Run, run
+
+__all__ = ["Moment", "Run", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """`run` and what it returns are loaded when they are asked for: importing one module here costs no other."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from quorker.sim import experiment
+
+    return getattr(experiment, name)

@@ -95,6 +95,7 @@ class Oracles:
         self.committed: list[Entry] = []  # committed[i] has index FIRST + 1 + i
         self.committed_in: list[int] = []  # the term of the leader that committed it, not of the entry
         self.states: list[int] = [0]  # states[i]: of the machine after index FIRST + i
+        self.note: Callable[[str], None] = _unheard  # told of situations that are worth testing
         self.refused: dict[bytes, str] = {}  # payloads that a member promised not to append
         # (index, term) -> the entry, and the term of its predecessor where that is known
         self._written: dict[tuple[int, int], tuple[Entry, int | None]] = {}
@@ -189,6 +190,8 @@ class Oracles:
                 f"n{node_id} commits {commit_index} in term {raft.term}; it is durable on "
                 f"{self._holders(commit_index, term)} of {raft.conf_state}",
             )
+        if raft.log.term_at(self.commit_index + 1) != raft.term:
+            self.note("older entry committed by a newer term")
         for entry in raft.log.entries(self.commit_index + 1, commit_index + 1):
             self._append_committed(node_id, entry, raft.term)
         if commit_index != self.commit_index:
@@ -253,7 +256,11 @@ class Oracles:
         missing = promise(message, self.disks[node_id])
         if missing:
             raise Violation("durable before sent", f"n{node_id} sends {message} but {missing}")
-        if type(message) is VoteResponse and message.granted and not message.pre_vote:
+        if type(message) is not VoteResponse:
+            return
+        if message.pre_vote and not message.granted:
+            self.note("pre-vote rejected")
+        elif message.granted and not message.pre_vote:
             voted_for = self.seen[node_id].granted.setdefault(message.term, message.to)
             if voted_for != message.to:
                 raise Violation(
@@ -325,6 +332,10 @@ class Oracles:
             index = disk.snapshot.index
             if index >= FIRST and disk.state != self.states[index - FIRST]:
                 raise Violation("replicas are equal", f"the snapshot of n{node_id} at {index} differs")
+
+
+def _unheard(_: str) -> None:
+    """Nobody wants to know."""
 
 
 def _differ(one: int | None, other: int | None) -> bool:

@@ -76,6 +76,11 @@ class Cluster(Phases[Node]):
         self.world.oracles.scan_states()
 
 
+def build(case: Case, trace: Trace) -> Cluster | JobsCluster:
+    """The world of a case, before anything has happened in it."""
+    return Cluster(case, trace) if case.jobs is None else JobsCluster(case, trace)
+
+
 def run_case(
     case: Case,
     sink: Callable[[str], None] | None = None,
@@ -93,7 +98,7 @@ def run_case(
     trace = Trace() if trace is None else trace
     trace.story = story
     with collection_paused():
-        cluster = Cluster(case, trace) if case.jobs is None else JobsCluster(case, trace)
+        cluster = build(case, trace)
         violation = None
         try:
             cluster.run()

@@ -1,93 +1,202 @@
-"""Runs many seeds and stops at the first that breaks a promise: `python -m quorker.sim.fuzz --seeds 1000`.
+"""Campaigns: many seeds of several profiles on all cores, interruptible, resumable, and aggregated.
 
-This is the one file of the simulator that looks at a real clock, to tell how fast it was.
+A campaign is cut into chunks of neighbouring seeds; what has been done is a set of chunks, so that it can stop anywhere
+and go on later. This is the one file of the simulator that looks at a real clock and starts processes of its own; what
+people see of it is the command line's.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
+import signal
 import time
 import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import get_context
+from typing import Final, TypeAlias
 
-from quorker.core.errors import EXIT_OK, EXIT_REFUSED
-from quorker.sim.cluster import Report, run_case
+from quorker.sim.cluster import run_case
 from quorker.sim.expansion import PROFILES, expand
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parse(arguments)
-    if options.seed is not None:
-        return _replay(options)
-    return _campaign(options)
+CHUNKS: Final = {"short": 50, "churn": 50, "long": 2, "jobs": 10}
+CHUNK_OF_OTHERS: Final = 10
+AHEAD: Final = 2  # chunks that wait for each process, so that none is ever idle
 
 
-def replay_command(seed: int, profile: str) -> str:
-    """The one line that repeats a run and tells its story."""
-    return f"python -m quorker.sim.fuzz --profile {profile} --seed {seed} --trace"
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`count` seeds of one profile, from `first`."""
+
+    profile: str
+    first: int
+    count: int
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m quorker.sim.fuzz", description="Simulated clusters under faults."
-    )
-    parser.add_argument("--seeds", type=int, default=1000, help="how many seeds to run")
-    parser.add_argument("--start", type=int, default=0, help="the first of them")
-    parser.add_argument("--profile", choices=sorted(PROFILES), default="short")
-    parser.add_argument("--seed", type=int, help="run this one only")
-    parser.add_argument("--trace", action="store_true", help="tell everything that happens")
-    parser.add_argument(
-        "--keep-going", action="store_true", help="report every failing seed, not only the first"
-    )
-    return parser.parse_args(arguments)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that breaks a promise. `raised`: the traceback, if the core raised something."""
+
+    profile: str
+    seed: int
+    oracle: str
+    detail: str
+    raised: str = ""
 
 
-def _replay(options: argparse.Namespace) -> int:
-    sink = print if options.trace else None
-    report = run_case(expand(options.seed, PROFILES[options.profile]), sink)
-    if options.trace:
-        print(report.case)
-    print(
-        f"seed {options.seed}: digest {report.digest}, {report.events} events, {report.committed} committed"
-    )
-    return _tell(report, options.profile)
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What became of one chunk."""
+
+    chunk: Chunk
+    runs: int
+    events: int
+    true_ns: int
+    cpu_s: float
+    sometimes: dict[str, int]  # in how many runs
+    failures: tuple[Failure, ...]
 
 
-def _campaign(options: argparse.Namespace) -> int:
-    profile = PROFILES[options.profile]
+@dataclass(slots=True)
+class Totals:
+    """What became of a campaign so far."""
+
+    runs: int = 0
+    events: int = 0
+    true_ns: int = 0
+    cpu_s: float = 0.0
+    sometimes: Counter[str] = field(default_factory=Counter[str])
+    failures: list[Failure] = field(default_factory=list[Failure])
+    done: list[Chunk] = field(default_factory=list[Chunk])
+
+    def add(self, batch: Batch) -> None:
+        self.runs += batch.runs
+        self.events += batch.events
+        self.true_ns += batch.true_ns
+        self.cpu_s += batch.cpu_s
+        self.sometimes.update(batch.sometimes)
+        self.failures.extend(each for each in batch.failures if each not in self.failures)
+        if batch.runs == batch.chunk.count:  # else it stopped at a failure, and the rest is still to do
+            self.done.append(batch.chunk)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`seeds` of each profile from `start`, or without end; for at most `seconds`. It stops at the first failure,
+    unless it is to keep going."""
+
+    profiles: tuple[str, ...]
+    seeds: int | None
+    start: int = 0
+    seconds: float | None = None
+    jobs: int = 1
+    keep_going: bool = False
+
+
+Told: TypeAlias = Callable[[Totals, Batch], None]
+
+
+class Campaign:
+    """A plan on its way. `totals` may hold what an earlier part of the campaign has done: that is not done again."""
+
+    def __init__(self, plan: Plan, totals: Totals, told: Told) -> None:
+        self.totals = totals
+        self._plan = plan
+        self._told = told
+        self._deadline = time.monotonic() + plan.seconds if plan.seconds is not None else None
+        self._chunks = chunks_of(plan, set(totals.done))
+
+    def run(self) -> None:
+        """Until the plan is done, or for as long as it allows. What is done when this is interrupted counts."""
+        if self._is_over():
+            return
+        if self._plan.jobs == 1:
+            for chunk in self._chunks:
+                self._take(run_chunk(chunk, keep_going=self._plan.keep_going))
+                if self._is_over():
+                    return
+        else:
+            self._run_in_processes()
+
+    def _run_in_processes(self) -> None:
+        """By spawned processes: each begins with nothing but the sources, whatever this process has imported."""
+        with ProcessPoolExecutor(self._plan.jobs, get_context("spawn"), _ignore_interrupts) as pool:
+            waiting: set[Future[Batch]] = set()
+            try:
+                while not self._is_over():
+                    self._submit(pool, waiting)
+                    if not waiting:
+                        return
+                    for finished in self._next(waiting):
+                        self._take(finished.result())
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _submit(self, pool: ProcessPoolExecutor, waiting: set[Future[Batch]]) -> None:
+        while len(waiting) < AHEAD * self._plan.jobs:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return
+            waiting.add(pool.submit(run_chunk, chunk, keep_going=self._plan.keep_going))
+
+    def _next(self, waiting: set[Future[Batch]]) -> list[Future[Batch]]:
+        """What finishes first, in the order of its seeds; nothing when the time is over before."""
+        left = None if self._deadline is None else max(self._deadline - time.monotonic(), 0)
+        finished, _ = wait(waiting, left, FIRST_COMPLETED)
+        waiting -= finished
+        return sorted(finished, key=lambda future: future.result().chunk.first)
+
+    def _take(self, batch: Batch) -> None:
+        self.totals.add(batch)
+        self._told(self.totals, batch)
+
+    def _is_over(self) -> bool:
+        if self.totals.failures and not self._plan.keep_going:
+            return True
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+
+def chunks_of(plan: Plan, done: set[Chunk]) -> Iterator[Chunk]:
+    """What is left to do, the profiles in turn."""
+    open_profiles = list(plan.profiles)
+    for turn in count():
+        if not open_profiles:
+            return
+        for profile in tuple(open_profiles):
+            size = CHUNKS.get(profile, CHUNK_OF_OTHERS)
+            behind = turn * size
+            left = size if plan.seeds is None else min(size, plan.seeds - behind)
+            chunk = Chunk(profile, plan.start + behind, left)
+            if left <= 0:
+                open_profiles.remove(profile)
+            elif chunk not in done:
+                yield chunk
+
+
+def run_chunk(chunk: Chunk, *, keep_going: bool = False) -> Batch:
+    """Run its seeds, at most to the first failure unless it is to keep going."""
     begun = time.process_time()
-    seen: Counter[str] = Counter()
-    events = runs = 0
-    status = EXIT_OK
-    for seed in range(options.start, options.start + options.seeds):
-        report = run_case(expand(seed, profile))
-        seen.update(report.sometimes.keys())
-        events += report.events
-        runs += 1
-        status = max(status, _tell(report, options.profile) if report.violation else EXIT_OK)
-        if status and not options.keep_going:
-            break
-    spent = max(time.process_time() - begun, 1e-9)
-    print(f"{runs} runs, {events} events, {runs / spent:.1f} runs/s, {events / spent:,.0f} events/s")
-    for what, count in sorted(seen.items()):
-        print(f"  in {count:6d} runs: {what}")
-    return status
+    sometimes: Counter[str] = Counter()
+    failures: list[Failure] = []
+    runs = events = true_ns = 0
+    for seed in range(chunk.first, chunk.first + chunk.count):
+        report = run_case(expand(seed, PROFILES[chunk.profile]))
+        sometimes.update(report.sometimes.keys())
+        runs, events, true_ns = runs + 1, events + report.events, true_ns + report.true_ns
+        if report.violation is not None:
+            cause = report.violation.__cause__
+            raised = "" if cause is None else "".join(traceback.format_exception(cause))
+            violation = report.violation
+            failures.append(Failure(chunk.profile, seed, violation.oracle, violation.detail, raised))
+            if not keep_going:
+                break
+    spent = time.process_time() - begun
+    return Batch(chunk, runs, events, true_ns, spent, dict(sometimes), tuple(failures))
 
 
-def _tell(report: Report, profile: str) -> int:
-    if report.violation is None:
-        return EXIT_OK
-    print(f"seed {report.case.seed} breaks {report.violation}")
-    if report.violation.__cause__ is not None:
-        traceback.print_exception(report.violation.__cause__, file=sys.stdout)
-    print(f"  {replay_command(report.case.seed, profile)}")
-    return EXIT_REFUSED
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except BrokenPipeError:  # the reader of a trace has seen enough
-        sys.exit(EXIT_OK)
+def _ignore_interrupts() -> None:
+    """Ctrl-C is for the process that collects the results."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

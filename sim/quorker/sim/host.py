@@ -27,7 +27,13 @@ from quorker.core.raft.effects import (
     RoleChanged,
     Send,
 )
-from quorker.core.raft.messages import Forgotten, InstallSnapshot, NodeId, SnapshotMeta, VoteResponse
+from quorker.core.raft.messages import (
+    Forgotten,
+    InstallSnapshot,
+    NodeId,
+    SnapshotMeta,
+    VoteResponse,
+)
 from quorker.sim.case import Point, RaftKnobs
 from quorker.sim.checks import Violation
 from quorker.sim.clock import NodeClock
@@ -41,6 +47,7 @@ from quorker.sim.trace import What
 from quorker.sim.world import World
 
 ROLE_CODES: Final = {role: code for code, role in enumerate(Role)}
+AT_ONCE_NS: Final = 5 * MS  # a restart that nobody has noticed
 NO_TIMER: Final = 1 << 62  # later than any deadline
 
 HostT = TypeVar("HostT", bound="Host")
@@ -158,12 +165,15 @@ class Host(ABC):
         for memory in (self.inbox, self._received, self.loadable, self.reads):
             memory.clear()
         self.forget()
+        self.world.elections.on_crash(self.id)
         survived = self.disk.crash()
         self.world.trace.record(self.world.kernel.now, What.CRASHED, self.id, survived)
         if self.world.trace.story is not None:
             text = f"crashes; {survived} unacknowledged writes survive"
             self.world.trace.story.crashed(f"n{self.id}", text)
         if restart_after_ns is not None:
+            if restart_after_ns < AT_ONCE_NS:
+                self.world.note("restarted within 5 ms")
             self.world.kernel.after(restart_after_ns, self._restart, self.incarnation)
 
     def _restart(self, call: Call) -> None:
@@ -393,6 +403,9 @@ class Host(ABC):
             role, term = effect.role.value, effect.term
             text = f"becomes {role} in term {term}"
             world.trace.story.add(f"n{self.id}", Kind.ROLE, text, role=role, term=term)
+        if self.raft is not None:
+            stalled = self.disk.stalled
+            world.elections.on_role(self.id, effect.role, effect.term, self.raft, is_stalled=stalled)
         if effect.role is Role.LEADER and self.raft is not None:
             world.oracles.on_leader(self.id, effect.term, self.raft)
             self.reaches(Point.ELECTED)
@@ -408,6 +421,7 @@ class Host(ABC):
         self.reads.pop(effect.context, None)
 
     def _config_changed(self, effect: ConfigChanged) -> None:
+        self.world.elections.on_config(self.id, effect.conf_state)
         self.tell(Kind.CONFIG, f"has {conf_words(effect.conf_state)} since {effect.index}")
 
     def _disk_went_back(self, effect: DiskWentBack) -> None:

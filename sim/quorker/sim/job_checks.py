@@ -229,6 +229,7 @@ class JobOracles:
         if known is not None and session:
             if known != reply:
                 raise Violation("applied once [C2]", f"{name} is answered {known}, then {reply}")
+            self._raft.note("retry applied once")
             return
         self._replies[name] = reply
         self.real_time.on_effect(session, seq, self._last[0])
@@ -292,6 +293,7 @@ class JobOracles:
 
     def _on_completed(self, session: int, command: CompleteJob, reply: Reply) -> None:
         if reply[0]:
+            self._raft.note("stale report refused")
             return
         self._let_go(session, command.job_id, command.token)
         self.completions += 1

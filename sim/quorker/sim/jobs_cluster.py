@@ -102,7 +102,13 @@ class JobsCluster(Phases[ReplicaNode]):
             FaultKind.CLIENT_WALL_JUMP: self._client_wall_jump,
             FaultKind.LINE_RESET: self._line_reset,
             FaultKind.LINE_STALL: self._line_stall,
+            FaultKind.WALL_JUMP: self._wall_jump,
         }
+
+    def _wall_jump(self, node: Host, fault: Fault) -> None:
+        if fault.amount < 0 and self.jobs.holders:
+            self.world.note("clock set back while jobs run")
+        node.clock.jump_wall(fault.amount)
 
     def _client(self, fault: Fault) -> SimClient:
         """One that has a process of its own, if there is any."""

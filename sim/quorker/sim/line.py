@@ -149,6 +149,8 @@ class Line:
         end, act, arguments = call.payload
         process, incarnation = self._lives[end]
         if not self.up or process.incarnation != incarnation:
+            if not end:
+                self._world.note("answer lost with its line")
             return
         if process.paused:
             process.inbox.append(lambda: act(*arguments))

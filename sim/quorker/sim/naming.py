@@ -39,6 +39,7 @@ _ABOUT: Final[dict[type, tuple[int, Callable[[Any], int]]]] = {
     RejoinResponse: (14, lambda message: message.rejoin ^ message.index),
 }
 
+NAMES: Final = {kind: of.__name__ for of, (kind, _) in _ABOUT.items()}
 KINDS: Final = tuple(kind for kind, _ in _ABOUT.values())
 BETWEEN_MEMBERS: Final = 20  # what members say to each other beside Raft
 
@@ -48,3 +49,8 @@ def name_of(message: Any) -> int:
     kind, about = _ABOUT[type(message)]
     term: int = message.term
     return kind << 50 | (term & 0xFFFF) << 34 | about(message) & 0x3FFFFFFFF
+
+
+def kind_of(name: int) -> str:
+    """What kind of message has this name."""
+    return NAMES.get(name >> 50, "a message between members")

@@ -144,6 +144,7 @@ class Network:
         self._make_codec = make_codec
         self._links: dict[tuple[int, int], Link] = {}
         self.sent = self.lost = self.duplicated = self.torn = 0
+        self.on_duplicated: Callable[[int], None] = _unheard  # told the name of what arrives twice
         self.set_knobs(knobs)
 
     def set_knobs(self, knobs: NetworkKnobs) -> None:
@@ -179,9 +180,17 @@ class Network:
             link.held.append((delay, payload))
             return True
         if not self._calm:
+            duplicated = self.duplicated
             delay = self._misbehave(link, mix(word), delay, payload, once)
+            if self.duplicated != duplicated:
+                self.on_duplicated(name)
         self._schedule(link, delay, payload, word >> 40 & 7)
         return True
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether any link is cut now."""
+        return any(link.cuts for link in self._links.values())
 
     def link(self, source: int, target: int) -> Link:
         link = self._links.get((source, target))
@@ -292,3 +301,7 @@ class Network:
         held, link.held = link.held, []
         for delay, payload in held:
             self._schedule(link, delay, payload, 1)
+
+
+def _unheard(_: int) -> None:
+    """Nobody wants to know."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.core import Raft
@@ -22,6 +22,8 @@ from quorker.sim.kernel import Call
 from quorker.sim.story import Kind
 from quorker.sim.trace import What
 from quorker.sim.world import World
+
+FEW_BYTES: Final = 200  # an append of so many carries one or two entries
 
 
 class Node(Host):
@@ -59,6 +61,8 @@ class Node(Host):
         return self._core
 
     def forget(self) -> None:
+        if self._saving:
+            self.world.note("crashed while saving a snapshot")
         self._applying = self._saving = False
         self._applies.clear()
 
@@ -92,6 +96,8 @@ class Node(Host):
 
     def _truncated(self, effect: Truncated) -> None:
         self.world.note("truncated" if effect.first == effect.last else "truncated several")
+        if effect.first != effect.last and self.world.case.raft.max_append_bytes <= FEW_BYTES:
+            self.world.note("truncated more than one append")
 
     # ------------------------------------------------------------------ the replicated machine
 
@@ -148,7 +154,7 @@ class Node(Host):
     def _install(self, snapshot: SnapshotMeta) -> None:
         self.world.oracles.on_install(self.id, snapshot)
         self.tell(Kind.SNAPSHOT, f"installs the snapshot to {snapshot.index}")
-        self.world.note("snapshot installed")
+        self.world.note_installed()
         self.state, self._applied_index = self.loadable.pop(snapshot), snapshot.index
         self.world.oracles.on_state(self.id, self._applied_index, self.state)
 

@@ -78,6 +78,7 @@ class ReplicaNode(Host):
         self._asked: dict[int, tuple[Line, Query]] = {}  # read context -> linearizable reads
         self._waiting: list[tuple[int, Line, Query]] = []  # reads, and the index that they need
         self._told = self._queries = 0
+        self._saving = False
         self.on_written = lambda record: jobs.on_written(record, world.kernel.now)
 
     # ------------------------------------------------------------------ Host
@@ -140,6 +141,9 @@ class ReplicaNode(Host):
             client.resume()
 
     def forget(self) -> None:
+        if self._saving:
+            self._saving = False
+            self.world.note("crashed while saving a snapshot")
         for client in self.housed:
             client.crash(None)
         for line in self._lines():
@@ -348,6 +352,7 @@ class ReplicaNode(Host):
             self.replica.request_snapshot()
 
     def _save(self, effect: SaveSnapshot) -> None:
+        self._saving = True
         self.world.kernel.after(4 * self.disk.latency_ns(), self._saved, (effect, self.incarnation))
 
     def _saved(self, call: Call) -> None:
@@ -357,6 +362,7 @@ class ReplicaNode(Host):
         if self.paused:
             self.inbox.append(lambda: self._saved(call))
             return
+        self._saving = False
         content = b"".join(effect.view.chunks())  # encoded only now: the view must not have changed meanwhile
         self.jobs.on_snapshot(self.id, effect.meta.index, content)
         saved = self.disk.save_snapshot(effect.meta, content)
@@ -386,7 +392,7 @@ class ReplicaNode(Host):
         self.jobs.on_restored(self.id, meta.index, store)
         if self.replica.loading == meta:
             self.world.oracles.on_install(self.id, meta)
-            self.world.note("snapshot installed")
+            self.world.note_installed()
             self.tell(Kind.SNAPSHOT, f"installs the snapshot to {meta.index}")
         self.ask(lambda _: self.replica.snapshot_loaded(meta, store))
         for session_id, line in list(self._by_session.items()):

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from quorker.sim.case import Case, Point, Trap
 from quorker.sim.checks import Oracles
+from quorker.sim.elections import Elections
 from quorker.sim.kernel import Kernel
+from quorker.sim.naming import kind_of
 from quorker.sim.network import Network
 from quorker.sim.trace import Trace
 
@@ -45,13 +47,28 @@ class World:
     network: Network
     oracles: Oracles
     traps: Traps
+    elections: Elections = field(init=False)
     sometimes: dict[str, int] = field(
         default_factory=dict[str, int]
     )  # how often something worth testing happened
 
+    def __post_init__(self) -> None:
+        self.elections = Elections(self.oracles.leaders, self.note)
+        self.oracles.note = self.note
+        self.network.on_duplicated = self._note_duplicate
+
+    def _note_duplicate(self, name: int) -> None:
+        self.note(f"duplicate of {kind_of(name)}")
+
     def note(self, what: str) -> None:
         """Something that a good campaign should have seen happened."""
         self.sometimes[what] = self.sometimes.get(what, 0) + 1
+
+    def note_installed(self) -> None:
+        """A member took over a snapshot of its leader's."""
+        self.note("snapshot installed")
+        if self.network.is_cut:
+            self.note("snapshot installed during a partition")
 
     def say(self, text: str) -> None:
         self.trace.note(text)

@@ -9,6 +9,7 @@ from cyclopts import App as Program
 from quorker.app.cli.sim import HELP
 from quorker.app.cli.sim.check_determinism import check_determinism
 from quorker.app.cli.sim.explain import explain
+from quorker.app.cli.sim.fuzz import fuzz
 from quorker.app.cli.sim.html import html
 from quorker.app.cli.sim.ls import ls
 from quorker.app.cli.sim.mutants import mutants
@@ -25,6 +26,7 @@ VERBS: Final = (
     html,
     replay_recording,
     check_determinism,
+    fuzz,
     ls,
     mutants,
 )

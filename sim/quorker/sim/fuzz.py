@@ -125,15 +125,19 @@ class Campaign:
         with ProcessPoolExecutor(self._plan.jobs, get_context("spawn"), _ignore_interrupts) as pool:
             waiting: set[Future[Batch]] = set()
             try:
-                while not self._is_over():
-                    self._submit(pool, waiting)
-                    if not waiting:
-                        return
-                    for finished in self._next(waiting):
-                        self._take(finished.result())
+                self._collect(pool, waiting)
             finally:
                 for future in waiting:
                     future.cancel()
+
+    def _collect(self, pool: ProcessPoolExecutor, waiting: set[Future[Batch]]) -> None:
+        """Keep the processes busy, and take what they have finished."""
+        while not self._is_over():
+            self._submit(pool, waiting)
+            if not waiting:
+                return
+            for finished in self._next(waiting):
+                self._take(finished.result())
 
     def _submit(self, pool: ProcessPoolExecutor, waiting: set[Future[Batch]]) -> None:
         while len(waiting) < AHEAD * self._plan.jobs:

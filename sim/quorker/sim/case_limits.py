@@ -14,9 +14,8 @@ from quorker.sim.jobs_cluster import FASTEST_PPM
 
 NODES_MAX: Final = 16
 CLIENTS_MAX: Final = 16
-OF_BARE_MEMBERS: Final = frozenset(
-    {OpKind.PROPOSE, OpKind.READ, OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP}
-)
+OF_BARE_MEMBERS: Final = frozenset({OpKind.PROPOSE, OpKind.READ})
+OF_MEMBERSHIP: Final = frozenset({OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP})
 
 
 def check_case(case: Case, where: str) -> None:
@@ -87,8 +86,8 @@ def _of_fault(fault: Fault, case: Case) -> Iterator[str]:
 def _of_op(op: Op, case: Case) -> Iterator[str]:
     if op.at_ns < 0:
         yield "at: must not be negative"
-    if case.jobs is None:
-        if op.kind not in OF_BARE_MEMBERS:
+    if op.kind in OF_MEMBERSHIP or case.jobs is None:
+        if op.kind not in OF_MEMBERSHIP | OF_BARE_MEMBERS:
             yield f"kind: {op.kind} is for clients of a job store; add [jobs]"
         elif not 0 <= op.node <= len(case.nodes):
             yield f"node: {op.node} must be one of the nodes 1 to {len(case.nodes)}, or 0 for the leader"

@@ -28,9 +28,9 @@ def stores(profile: Profile) -> bool:
     return profile.jobs
 
 
-def bare_churn(profile: Profile) -> bool:
-    """Membership changes, which only bare members are asked for."""
-    return profile.churn_ppm > 0 and not profile.jobs
+def churn(profile: Profile) -> bool:
+    """Membership changes."""
+    return profile.churn_ppm > 0
 
 
 def damage(profile: Profile) -> bool:
@@ -82,7 +82,7 @@ SITUATIONS: Final[dict[str, Situation]] = {
     "crashed while saving a snapshot": Situation("a process dies while its snapshot is being written"),
     "fsync failed": Situation("a disk fails an fsync, and the process ends"),
     "restarted within 5 ms": Situation("a process is back before anybody has noticed"),
-    "leader left the configuration": Situation("a leader commits the change that removes itself", bare_churn),
+    "leader left the configuration": Situation("a leader commits the change that removes itself", churn),
     **{
         f"duplicate of {name}": Situation(
             f"a {name} that the network delivers twice", _PLACES.get(name, anywhere)

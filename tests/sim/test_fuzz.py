@@ -100,9 +100,26 @@ def test_a_core_that_raises_leaves_its_traceback(monkeypatch: pytest.MonkeyPatch
     assert "Traceback" in failure.raised
 
 
+def test_a_chunk_ends_when_it_is_stopped() -> None:
+    asked: list[None] = []
+
+    def after_three() -> bool:
+        asked.append(None)
+        return len(asked) > 3
+
+    batch = run_chunk(Chunk("short", 0, 20), is_stopped=after_three)
+    assert batch.runs == 3
+    totals = Totals()
+    totals.add(batch)
+    assert totals.done == []
+
+
 def test_a_campaign_ends_when_its_time_is_over() -> None:
-    totals = campaign(Plan(("short",), None, seconds=0.0))
-    assert totals.runs == 0
+    for jobs in (1, 2):
+        totals = campaign(Plan(("short",), None, seconds=0.0, jobs=jobs))
+        assert totals.runs == 0
+    totals = campaign(Plan(("short",), None, seconds=0.5, jobs=2))
+    assert totals.runs == sum(chunk.count for chunk in totals.done)
 
 
 def test_a_state_is_read_back(tmp_path: Path) -> None:
@@ -159,7 +176,7 @@ def test_an_interrupted_campaign_keeps_what_it_has_done_and_goes_on(tmp_path: Pa
             assert process.poll() is None
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130, err

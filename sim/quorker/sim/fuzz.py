@@ -8,18 +8,24 @@ people see of it is the command line's.
 from __future__ import annotations
 
 import signal
+import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from multiprocessing import get_context
-from typing import Final, TypeAlias
+from multiprocessing.synchronize import Event
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from quorker.sim.cluster import run_case
 from quorker.sim.expansion import PROFILES, expand
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 CHUNKS: Final = {"short": 50, "churn": 50, "long": 2, "jobs": 10}
 CHUNK_OF_OTHERS: Final = 10
@@ -122,29 +128,39 @@ class Campaign:
 
     def _run_in_processes(self) -> None:
         """By spawned processes: each begins with nothing but the sources, whatever this process has imported."""
-        with ProcessPoolExecutor(self._plan.jobs, get_context("spawn"), _ignore_interrupts) as pool:
+        spawn = get_context("spawn")
+        stop = spawn.Event()
+        with ProcessPoolExecutor(self._plan.jobs, spawn, _begin, (stop,)) as pool:
             waiting: set[Future[Batch]] = set()
             try:
+                with _deaf_to_interrupts():
+                    self._submit(pool, waiting)
                 self._collect(pool, waiting)
             finally:
-                for future in waiting:
-                    future.cancel()
+                stop.set()
+                self._take_what_is_whole(waiting)
 
     def _collect(self, pool: ProcessPoolExecutor, waiting: set[Future[Batch]]) -> None:
         """Keep the processes busy, and take what they have finished."""
-        while not self._is_over():
-            self._submit(pool, waiting)
-            if not waiting:
-                return
+        while waiting and not self._is_over():
             for finished in self._next(waiting):
                 self._take(finished.result())
+            self._submit(pool, waiting)
+
+    def _take_what_is_whole(self, waiting: set[Future[Batch]]) -> None:
+        """Every process ends after the seed at hand. A chunk that was cut off is done again another time."""
+        started = [future for future in waiting if not future.cancel()]
+        for future in started:
+            batch = future.result()
+            if batch.failures or batch.runs == batch.chunk.count:
+                self._take(batch)
 
     def _submit(self, pool: ProcessPoolExecutor, waiting: set[Future[Batch]]) -> None:
         while len(waiting) < AHEAD * self._plan.jobs:
             chunk = next(self._chunks, None)
             if chunk is None:
                 return
-            waiting.add(pool.submit(run_chunk, chunk, keep_going=self._plan.keep_going))
+            waiting.add(pool.submit(_run_unless_stopped, chunk, keep_going=self._plan.keep_going))
 
     def _next(self, waiting: set[Future[Batch]]) -> list[Future[Batch]]:
         """What finishes first, in the order of its seeds; nothing when the time is over before."""
@@ -180,13 +196,17 @@ def chunks_of(plan: Plan, done: set[Chunk]) -> Iterator[Chunk]:
                 yield chunk
 
 
-def run_chunk(chunk: Chunk, *, keep_going: bool = False) -> Batch:
-    """Run its seeds, at most to the first failure unless it is to keep going."""
+def run_chunk(
+    chunk: Chunk, *, keep_going: bool = False, is_stopped: Callable[[], bool] = lambda: False
+) -> Batch:
+    """Run its seeds, at most to the first failure unless it is to keep going, and only until it is stopped."""
     begun = time.process_time()
     sometimes: Counter[str] = Counter()
     failures: list[Failure] = []
     runs = events = true_ns = 0
     for seed in range(chunk.first, chunk.first + chunk.count):
+        if is_stopped():
+            break
         report = run_case(expand(seed, PROFILES[chunk.profile]))
         sometimes.update(report.sometimes.keys())
         runs, events, true_ns = runs + 1, events + report.events, true_ns + report.true_ns
@@ -201,6 +221,29 @@ def run_chunk(chunk: Chunk, *, keep_going: bool = False) -> Batch:
     return Batch(chunk, runs, events, true_ns, spent, dict(sometimes), tuple(failures))
 
 
-def _ignore_interrupts() -> None:
-    """Ctrl-C is for the process that collects the results."""
+# ---------------------------------------------------------------------- in the processes of a campaign
+
+_stops: list[Event] = []  # of this process: the one with which it was begun
+
+
+def _begin(stop: Event) -> None:
+    """Ctrl-C is for the process that collects the results; it tells the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _stops.append(stop)
+
+
+def _run_unless_stopped(chunk: Chunk, *, keep_going: bool) -> Batch:
+    return run_chunk(chunk, keep_going=keep_going, is_stopped=_stops[0].is_set)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Generator[None]:
+    """Processes that are started now are deaf too, from their first instruction on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nobody interrupts a thread
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

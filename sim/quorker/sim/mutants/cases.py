@@ -160,6 +160,95 @@ def cut_off(seed: int) -> Case:
     )
 
 
+def diverging(seed: int) -> Case:
+    """Leaders are cut off one after the other while everybody proposes, one entry per append, over a late network."""
+    draw, case = Stream(seed, "diverging"), expand(seed, FIVE if seed % 2 else TRIO)
+    ops = [
+        Op(at_ns, OpKind.PROPOSE, draw.between(1, case.voters), draw.choice((1, 1, 4)))
+        for at_ns in range(20 * MS, case.chaos_ns, 2 * MS)
+    ]
+    plan = [
+        Fault(
+            at_ns, draw.choice((FaultKind.ISOLATE, FaultKind.MUTE)), draw.between(20, 120) * MS, Target.LEADER
+        )
+        for at_ns in range(60 * MS, case.chaos_ns, 50 * MS)
+    ]
+    return replace(
+        case,
+        dead_in_calm=0,
+        events_max=4 * case.events_max,
+        traps=(),
+        plan=tuple(plan),
+        ops=tuple(ops),
+        raft=replace(case.raft, election_ms=20, heartbeat_ms=4, check_quorum=False, max_append_bytes=0),
+        network=replace(case.network, median_ns=MS, late_ppm=100_000, late_max_ns=100 * MS, loss_ppm=50_000),
+    )
+
+
+def swapping(seed: int) -> Case:
+    """Voters are exchanged all the time, by leaders that are cut off, among members that apply late."""
+    draw, case = Stream(seed, "swapping"), expand(seed, CHURN)
+    nodes = case.voters + case.spares
+    ops = [
+        Op(at_ns, draw.choice(_EXCHANGES), draw.between(1, nodes), draw.between(1, nodes))
+        for at_ns in range(40 * MS, case.chaos_ns, 8 * MS)
+    ]
+    plan: list[Fault] = []
+    for at_ns in range(60 * MS, case.chaos_ns, 60 * MS):
+        kind = draw.choice((FaultKind.ISOLATE, FaultKind.CRASH, FaultKind.SPLIT, FaultKind.SLOW_APPLIER))
+        amount = 20 * MS if kind is FaultKind.SLOW_APPLIER else draw.below(1 << 16)
+        target = draw.choice((Target.LEADER, Target.ANY))
+        plan.append(Fault(at_ns, kind, draw.between(10, 100) * MS, target, draw.between(1, nodes), amount))
+    return replace(
+        case,
+        plan=tuple(plan),
+        traps=(),
+        ops=tuple(ops),
+        raft=replace(case.raft, election_ms=20, heartbeat_ms=4),
+        network=replace(case.network, median_ns=MS),
+    )
+
+
+_EXCHANGES: Final = (OpKind.SWAP, OpKind.SWAP, OpKind.ADD_VOTER, OpKind.REMOVE, OpKind.PROPOSE)
+
+
+def installing(seed: int) -> Case:
+    """Snapshots every few entries and no log behind them, for members that are cut off and lose what they had."""
+    case = diverging(seed)
+    return replace(
+        case,
+        machine=MachineKnobs(snapshot_every=3, apply_ns=MS),
+        raft=replace(case.raft, max_append_bytes=200),
+        network=replace(case.network, duplicate_ppm=200_000),
+        disk=replace(case.disk, median_ns=2 * MS),
+    )
+
+
+def contending(seed: int) -> Case:
+    """Everybody wants the same two locks, waits for them, and is cut off meanwhile."""
+    draw, case = Stream(seed, "contending"), cut_off(seed)
+    ops = [
+        Op(at_ns, OpKind.LOCK, draw.between(1, 4), draw.below(1 << 10) | 2)
+        for at_ns in range(200 * MS, case.chaos_ns, 30 * MS)
+    ]
+    return replace(case, ops=tuple(ops))
+
+
+def lagging(seed: int) -> Case:
+    """Members with a job store that are cut off and take over snapshots, on slow disks, while the others go on."""
+    draw, case = Stream(seed, "lagging"), cut_off(seed)
+    plan = [
+        Fault(at_ns, FaultKind.ISOLATE, draw.between(100, 400) * MS, Target.FOLLOWER, draw.between(1, 3))
+        for at_ns in range(300 * MS, case.chaos_ns, 400 * MS)
+    ]
+    return replace(
+        case,
+        plan=tuple(plan),
+        machine=MachineKnobs(snapshot_every=8),
+        disk=DiskKnobs(median_ns=8 * MS),
+    )
+
+
 def on_files(seed: int) -> Case:
     """Disks down to their files."""
     return expand(seed, FILES)
@@ -216,6 +305,11 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         reading,
         forwarded_reads,
         cut_off,
+        diverging,
+        swapping,
+        installing,
+        contending,
+        lagging,
         on_files,
         dying,
         saving,

@@ -19,7 +19,7 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.session import GROUP_COMMANDS_MAX, WINDOW, ClientSession, SessionConfig, SessionState
-from quorker.core.worker import Worker
+from quorker.core.worker import SEEN_MAX, Worker
 
 codec: Any = msgpack
 TTL_MS = 9_000
@@ -234,6 +234,21 @@ def test_a_grant_seen_twice_runs_once() -> None:
     assert worker.on_granted([grant(5)]) == []
     assert not worker.on_finished(5)
     assert worker.give_up() == [7]
+
+
+def test_a_grant_that_comes_after_a_newer_one_is_started() -> None:
+    """A member that took over a snapshot tells what it had skipped last; it was taken for seen, and never begun."""
+    worker = Worker()
+    assert [each.token for each in worker.on_granted([grant(7)])] == [7]
+    assert [each.token for each in worker.on_granted([grant(5), grant(7), grant(5)])] == [5]
+
+
+def test_a_worker_remembers_a_bounded_number_of_grants() -> None:
+    worker = Worker()
+    for token in range(1, SEEN_MAX + 3):
+        worker.on_granted([grant(token)])
+        worker.on_finished(token)
+    assert worker.on_granted([grant(1), grant(2), grant(3)]) == []
 
 
 def test_commands_keep_their_bytes_between_repetitions(session: ClientSession) -> None:

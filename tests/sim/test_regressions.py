@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from quorker.core.raft.config import RaftConfig
-from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
+from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Target
 from quorker.sim.cluster import run_case
-from quorker.sim.disk import DiskKnobs
 from quorker.sim.expansion import JOBS_CHURN, expand
 from quorker.sim.kernel import MS
-from quorker.sim.network import NetworkKnobs
-from quorker.sim.node import Node
-from quorker.sim.randomness import Stream
+from quorker.sim.mutants.cases import forwarded_reads, lagging
 
 
 def test_a_first_joiner_gets_in_over_a_snapshot_that_does_not_name_it() -> None:
@@ -30,51 +24,10 @@ def test_members_campaign_again_after_their_disks_have_recovered() -> None:
     assert run_case(case).violation is None
 
 
-def forwarded_reads(seed: int) -> Case:
-    """Followers that read and restart within milliseconds, while answers to their former lives are on the way."""
-    draw = Stream(seed, "forwarded reads")
-    ops: list[Op] = []
-    at_ns = 150 * MS
-    while at_ns < 900 * MS:
-        kind = OpKind.READ if draw.chance(600_000) else OpKind.PROPOSE
-        ops.append(Op(at_ns, kind, draw.between(1, 3)))
-        at_ns += draw.between(1, 6) * MS
-    plan = [
-        Fault(
-            draw.between(150, 900) * MS,
-            FaultKind.CRASH,
-            draw.log_uniform(MS, 8 * MS),
-            Target.FOLLOWER,
-            draw.between(1, 3),
-        )
-        for _ in range(25)
-    ]
-    return Case(
-        seed=seed,
-        chaos_ns=900 * MS,
-        plan=tuple(sorted(plan, key=lambda fault: fault.at_ns)),
-        ops=tuple(ops),
-        raft=RaftKnobs(election_ms=80, heartbeat_ms=8),
-        network=NetworkKnobs(late_ppm=200_000, late_max_ns=60 * MS),
-        disk=DiskKnobs(median_ns=MS // 10),
-    )
-
-
 def test_an_answer_to_a_former_life_answers_no_read_of_this_one() -> None:
     """Numbers of forwarded reads began anew after a restart, so a late answer served a stale read."""
     for seed in range(20):
         assert run_case(forwarded_reads(seed)).violation is None, seed
-
-
-def test_that_stale_read_is_seen_when_lives_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    configure = Node.raft_config
-
-    def forgetful(self: Node) -> RaftConfig:
-        return replace(configure(self), incarnation=0)
-
-    monkeypatch.setattr(Node, "raft_config", forgetful)
-    violations = [run_case(forwarded_reads(seed)).violation for seed in range(20)]
-    assert "linearizable read" in {violation.oracle for violation in violations if violation}
 
 
 def test_two_snapshots_may_wait_for_a_slow_machine() -> None:
@@ -97,3 +50,8 @@ def test_an_opening_that_comes_late_takes_no_jobs_from_a_newer_session() -> None
 def test_a_member_that_was_removed_keeps_no_session_alive(seed: int) -> None:
     """It never forgot its leader and forwarded for ever, while answers and grants did not reach it any more."""
     assert run_case(expand(seed, JOBS_CHURN)).violation is None
+
+
+def test_a_grant_that_a_snapshot_had_skipped_is_begun() -> None:
+    """It was told after a newer one, and taken for one that had been seen."""
+    assert run_case(lagging(36)).violation is None

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from quorker.core.jobs.commands import JobGrant
+
+SEEN_MAX: Final = 4096  # four times what one session may hold at once
 
 
 @dataclass(slots=True)
@@ -19,17 +22,28 @@ class Worker:
 
     running: dict[int, JobGrant] = field(default_factory=dict[int, JobGrant])
     stopped: bool = False
-    _highest_token: int = 0
+    _seen: dict[int, None] = field(default_factory=dict[int, None])  # the newest tokens, as they came
+    _seen_to: int = 0  # whatever is not above this is taken for seen
 
     def on_granted(self, grants: Iterable[JobGrant]) -> list[JobGrant]:
-        """The grants that must be started now. Tokens only grow, so anything old was seen before."""
-        started = [
-            grant for grant in grants if grant.token not in self.running and grant.token > self._highest_token
-        ]
-        for grant in started:
-            self.running[grant.token] = grant
-            self._highest_token = max(self._highest_token, grant.token)
+        """The grants that must be started now, each once.
+
+        They need not come in order: a member that took over a snapshot tells what it had skipped after what is new.
+        """
+        started: list[JobGrant] = []
+        for grant in grants:
+            if grant.token > self._seen_to and grant.token not in self._seen:
+                self.running[grant.token] = grant
+                self._remember(grant.token)
+                started.append(grant)
         return started
+
+    def _remember(self, token: int) -> None:
+        self._seen[token] = None
+        if len(self._seen) > SEEN_MAX:
+            oldest = next(iter(self._seen))
+            del self._seen[oldest]
+            self._seen_to = max(self._seen_to, oldest)
 
     def on_finished(self, token: int) -> bool:
         """The job of this token ended here; True when it was still ours to report."""

@@ -21,7 +21,7 @@ from quorker.core.raft.roles import Candidate, Leader
 from quorker.core.raft.state import RaftState
 from quorker.sim import checks
 from quorker.sim.host import Host
-from quorker.sim.mutants.cases import churning, colliding, colliding_five, colliding_politely
+from quorker.sim.mutants.cases import churning, colliding, colliding_five, colliding_politely, diverging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 
 TWO_LEADERS: Final = ("election safety", "leader completeness")
@@ -154,6 +154,8 @@ def vote_for_any_log(patch: Patch) -> None:
     "Logs are compared by length, and not by their last term first.",
     known="Raft 5.4.1",
     oracles=("leader completeness", "state-machine safety"),
+    budget=30,
+    case=diverging,
 )
 def vote_for_the_longest_log(patch: Patch) -> None:
     def is_up_to_date(self: log.RaftLog, last_index: int, _: int) -> bool:

@@ -85,6 +85,7 @@ def log_time_goes_on_from_the_applied(patch: Patch) -> None:
     "A batch carries the time at which its oldest command arrived, not that of the proposal.",
     known="Hangfire.Raft, whose commands carry their submitter's time",
     oracles=(*BACK, *TOO_FAST),
+    budget=40,
     case=busy,
 )
 def batches_carry_the_time_of_submission(patch: Patch) -> None:
@@ -147,7 +148,7 @@ def records_are_dated_by_local_clocks(patch: Patch) -> None:
     "A process that was frozen does not count the time in which it was.",
     known="CLOCK_MONOTONIC does not count suspension",
     oracles=("no overlap [T3]",),
-    budget=60,
+    budget=40,
     case=cut_off,
 )
 def frozen_time_does_not_count(patch: Patch) -> None:

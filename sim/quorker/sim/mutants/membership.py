@@ -10,7 +10,7 @@ from quorker.core.raft.messages import InstallSnapshot
 from quorker.core.raft.quorum import JointVoters, VoteResult
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning
+from quorker.sim.mutants.cases import churning, swapping
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 
 SPLIT: Final = ("election safety", "leader completeness", "state-machine safety", "invariant")
@@ -47,7 +47,8 @@ def new_leaders_assume_nothing_pending(patch: Patch) -> None:
     "A member campaigns in a membership that it knows to be out of date.",
     known="etcd 7625, valkey 3926",
     oracles=("liveness", *SPLIT),
-    case=churning,
+    budget=1000,
+    case=swapping,
 )
 def campaigns_over_unapplied_changes(patch: Patch) -> None:
     patch.replace(membership, "has_unapplied_change", always(False))
@@ -71,7 +72,8 @@ def new_voters_commit_alone(patch: Patch) -> None:
     "In a joint configuration the new voters alone elect.",
     known="Raft 4.3",
     oracles=SPLIT,
-    case=churning,
+    budget=1000,
+    case=swapping,
 )
 def new_voters_elect_alone(patch: Patch) -> None:
     def result(voters: JointVoters, votes: Mapping[int, bool]) -> VoteResult:
@@ -84,7 +86,8 @@ def new_voters_elect_alone(patch: Patch) -> None:
     "A member that was rejected does not learn what its voters know to be committed.",
     known="this core: an even number of voters waited for ever",
     oracles=("liveness",),
-    case=churning,
+    budget=30,
+    case=swapping,
 )
 def rejected_candidates_learn_nothing(patch: Patch) -> None:
     patch.replace(election, "_learn_commit", always(None))
@@ -117,6 +120,7 @@ def snapshots_must_name_their_receiver(patch: Patch) -> None:
         "event budget",
         *SPLIT,
     ),
+    budget=30,
     case=churning,
 )
 def snapshots_leave_the_configuration_alone(patch: Patch) -> None:
@@ -131,7 +135,8 @@ def snapshots_leave_the_configuration_alone(patch: Patch) -> None:
     "After a restart, a member does not see that its log proves older changes to be committed.",
     known="this core, random schedules",
     oracles=("liveness", *SPLIT),
-    case=churning,
+    budget=1000,
+    case=swapping,
 )
 def committed_changes_are_forgotten(patch: Patch) -> None:
     patch.replace(membership, "proven_commit", always(0))

@@ -38,7 +38,7 @@ LOST: Final = (
     "The term is written, the vote is not.",
     known="PySyncObj 84 and 201, cornerstone 65",
     oracles=("one vote", "election safety"),
-    budget=100,
+    budget=30,
     case=colliding,
 )
 def vote_not_persisted(patch: Patch) -> None:
@@ -81,6 +81,7 @@ def uncommitted_entries_are_forgotten(patch: Patch) -> None:
     "The log is written and reported, and never flushed: a power cut takes the newest entries.",
     known="NATS 7564, PySyncObj",
     oracles=LOST,
+    budget=30,
 )
 def the_log_is_not_flushed(patch: Patch) -> None:
     def crash(self: LogDisk) -> int:
@@ -95,6 +96,7 @@ def the_log_is_not_flushed(patch: Patch) -> None:
     "After a torn write, the whole log behind the snapshot is thrown away.",
     known="pebble 453, samyama 1335",
     oracles=LOST,
+    budget=60,
 )
 def a_torn_tail_costs_the_log(patch: Patch) -> None:
     def crash(self: LogDisk) -> int:
@@ -111,6 +113,7 @@ def a_torn_tail_costs_the_log(patch: Patch) -> None:
     "A failed fsync is tried again and believed, although the pages it was for are gone.",
     known="PostgreSQL in 2018, CockroachDB 37102, rostam 94",
     oracles=("durable before sent", "persist lane", *LOST),
+    budget=60,
 )
 def failed_fsyncs_are_retried(patch: Patch) -> None:
     def completed(self: Any, call: Call) -> None:
@@ -133,6 +136,7 @@ def failed_fsyncs_are_retried(patch: Patch) -> None:
     "One completion of the disk stands for everything that was handed to it.",
     known="etcd-io/raft before completions were numbered",
     oracles=("commit on durable majority", "apply only durable", "invariant"),
+    budget=30,
 )
 def completions_are_not_numbered(patch: Patch) -> None:
     def acknowledge(self: PersistenceLane, _: int) -> Durable:
@@ -146,7 +150,7 @@ def completions_are_not_numbered(patch: Patch) -> None:
     "A write that completes late still proves entries that were cut from the log meanwhile.",
     known="rabbitmq/ra 476, 516 and 637; the ABA race of etcd-io/raft",
     oracles=("apply only durable", "invariant"),
-    budget=400,
+    budget=150,
 )
 def late_write_confirms_what_was_cut(patch: Patch) -> None:
     def cut(self: PersistenceLane, index: int) -> None:
@@ -176,6 +180,7 @@ def durable_entries_stay_durable_when_cut(patch: Patch) -> None:
     "The log is cut in memory, and the disk is not told.",
     known="amelie 17",
     oracles=("persist lane",),
+    budget=60,
 )
 def cuts_are_not_written(patch: Patch) -> None:
     def next_write(self: PersistenceLane, *arguments: Any) -> Persist | None:
@@ -198,6 +203,7 @@ def acknowledgements_outlive_their_entries(patch: Patch) -> None:
     "Committed entries are applied before they are on this member's own disk.",
     known="etcd 14370",
     oracles=("apply only durable",),
+    budget=30,
 )
 def applied_before_durable(patch: Patch) -> None:
     def hasty(self: Host) -> RaftConfig:
@@ -210,6 +216,7 @@ def applied_before_durable(patch: Patch) -> None:
     "A snapshot holds more than its name says, because the machine went on while it was written.",
     known="etcd 13766 and 14685",
     oracles=("replicas are equal",),
+    budget=60,
 )
 def snapshots_are_newer_than_their_names(patch: Patch) -> None:
     def snapshot_saved(self: Node, call: Call) -> None:

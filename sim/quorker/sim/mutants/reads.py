@@ -41,7 +41,12 @@ def read_before_own_term_commit(patch: Patch) -> None:
     patch.replace(RaftState, "has_own_term_commit", property(always(True)))
 
 
-@bug("A follower answers by itself.", known="Hangfire.Raft", oracles=STALE)
+@bug(
+    "A follower answers by itself.",
+    known="Hangfire.Raft",
+    oracles=STALE,
+    budget=150,
+)
 def followers_answer_reads(patch: Patch) -> None:
     def request(raft: RaftState, context: int) -> None:
         if raft.leader not in (NOBODY, raft.node_id):
@@ -56,6 +61,7 @@ def followers_answer_reads(patch: Patch) -> None:
     "Any sign of life confirms all reads that wait, also one that was sent before they came.",
     known="etcd 20418",
     oracles=STALE,
+    budget=300,
     case=reading,
 )
 def old_answers_confirm_new_reads(patch: Patch) -> None:
@@ -69,6 +75,7 @@ def old_answers_confirm_new_reads(patch: Patch) -> None:
     "A leader trusts that nobody else can lead yet, by clocks that stop and run differently.",
     known="yugabyte 16, TiKV 964, hashicorp/raft 108",
     oracles=STALE,
+    budget=30,
     case=reading,
 )
 def reads_rest_on_clocks(patch: Patch) -> None:

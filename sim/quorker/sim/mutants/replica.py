@@ -8,7 +8,7 @@ from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import DropReason, RoleChanged
 from quorker.core.raft.messages import Entry, SnapshotMeta
 from quorker.core.replica import Replica
-from quorker.sim.mutants.cases import busy
+from quorker.sim.mutants.cases import busy, lagging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.replica_node import ReplicaNode
 
@@ -19,6 +19,7 @@ DIFFERENT: Final = ("replicas are equal [C5]",)
     "A leader that steps down refuses what it has appended, although that may still be committed.",
     known="etcd clients that took a lost leader for a failure",
     oracles=("honest refusal [C3]",),
+    budget=200,
     case=busy,
 )
 def appended_commands_are_refused(patch: Patch) -> None:
@@ -50,7 +51,8 @@ def hash_order_decides(patch: Patch) -> None:
     "Entries that came while a snapshot was loading are lost.",
     known="etcd 13514: entries that are skipped",
     oracles=("liveness", "apply in order", "exception", "invariant", *DIFFERENT),
-    case=busy,
+    budget=150,
+    case=lagging,
 )
 def entries_behind_a_load_are_lost(patch: Patch) -> None:
     def snapshot_loaded(self: Any, meta: SnapshotMeta, store: JobStore) -> None:
@@ -65,7 +67,8 @@ def entries_behind_a_load_are_lost(patch: Patch) -> None:
     "Entries behind a snapshot are applied to the store that it is about to replace.",
     known="camunda 3573",
     oracles=("apply in order", "exception", *DIFFERENT),
-    case=busy,
+    budget=150,
+    case=lagging,
 )
 def entries_do_not_wait_for_a_load(patch: Patch) -> None:
     def apply(self: Replica, entries: tuple[Entry, ...]) -> None:
@@ -91,6 +94,7 @@ def missed_news_are_not_repeated(patch: Patch) -> None:
     "A leader with maintenance to propose and no room for it wakes itself at once, again and again.",
     known="this replica, jobs profile, seed 1",
     oracles=("event budget",),
+    budget=20,
     case=busy,
 )
 def leaders_wake_themselves(patch: Patch) -> None:

@@ -19,7 +19,7 @@ from quorker.core.raft.progress import Progress, ProgressMap
 from quorker.core.raft.quorum import UNBOUNDED, JointVoters
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning
+from quorker.sim.mutants.cases import churning, diverging
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 NOT_DURABLE: Final = ("commit on durable majority",)
@@ -168,7 +168,9 @@ def heartbeats_name_more_than_is_matched(patch: Patch) -> None:
 @bug(
     "A follower acknowledges all that is in its log, not what it was sent.",
     known="simulation of a toy: only seen without an entry at the start of a term",
-    oracles=("commit on durable majority", *DIVERGED),
+    oracles=("event budget", "liveness", "commit on durable majority", *DIVERGED),
+    budget=300,
+    case=diverging,
 )
 def acknowledges_its_whole_log(patch: Patch) -> None:
     def answer(raft: RaftState, message: AppendEntries, index: int) -> None:
@@ -181,6 +183,8 @@ def acknowledges_its_whole_log(patch: Patch) -> None:
     "Entries of a leader of an earlier term are still accepted.",
     known="hashicorp/raft 695",
     oracles=("commit on durable majority", *DIVERGED),
+    budget=150,
+    case=diverging,
 )
 def former_leaders_append(patch: Patch) -> None:
     def on_lower_term(raft: RaftState, message: Message) -> None:
@@ -196,6 +200,8 @@ def former_leaders_append(patch: Patch) -> None:
     "Acknowledgements of earlier terms, and of earlier replication sessions, count.",
     known="PySyncObj; seventeen implementations in a survey of rejoining members",
     oracles=("commit on durable majority",),
+    budget=600,
+    case=diverging,
 )
 def acknowledgements_of_former_terms_count(patch: Patch) -> None:
     def on_lower_term(raft: RaftState, message: Message) -> None:

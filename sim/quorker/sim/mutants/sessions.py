@@ -14,7 +14,7 @@ from quorker.core.jobs.outcome import Reply, done
 from quorker.core.jobs.records import Session
 from quorker.core.jobs.store import JobStore
 from quorker.core.jobs.tables import Tables
-from quorker.sim.mutants.cases import busy, cut_off
+from quorker.sim.mutants.cases import busy, contending, cut_off
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 ONCE: Final = ("applied once [C2]",)
@@ -59,7 +59,7 @@ def replies_are_not_in_snapshots(patch: Patch) -> None:
     "All answers are forgotten when the client has seen some of them.",
     known="etcd before its leases were idempotent",
     oracles=(*ONCE, "honest refusal [C3]"),
-    budget=40,
+    budget=100,
     case=busy,
 )
 def too_many_replies_are_forgotten(patch: Patch) -> None:
@@ -106,6 +106,7 @@ def expiry_is_not_checked_again(patch: Patch) -> None:
 @bug(
     "Only commands that are new renew their session.",
     oracles=("not before its time [T2]", "no overlap [T3]"),
+    budget=150,
     case=cut_off,
 )
 def repeats_do_not_renew(patch: Patch) -> None:
@@ -142,7 +143,8 @@ def anybody_releases_locks(patch: Patch) -> None:
     "A session that ends leaves its place in the line for a lock.",
     known="locks that are granted to the dead",
     oracles=("entries make sense", "store invariant"),
-    case=cut_off,
+    budget=150,
+    case=contending,
 )
 def the_dead_wait_for_locks(patch: Patch) -> None:
     def end_of_session(tables: Tables, session: Session) -> None:
@@ -184,6 +186,7 @@ def the_dead_are_given_jobs(patch: Patch) -> None:
     "A request that opens a session opens another one each time it comes.",
     known="sessions without a nonce",
     oracles=ONCE,
+    budget=20,
     case=busy,
 )
 def sessions_open_twice(patch: Patch) -> None:

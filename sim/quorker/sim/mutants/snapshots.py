@@ -9,6 +9,7 @@ from quorker.core.raft.effects import InstallState
 from quorker.core.raft.log import RaftLog
 from quorker.core.raft.messages import InstallSnapshot, SnapshotMeta
 from quorker.core.raft.state import RaftState
+from quorker.sim.mutants.cases import installing
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 
@@ -22,6 +23,8 @@ from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
         "undamaged disks lose nothing",
         "fatal",
     ),
+    budget=30,
+    case=installing,
 )
 def conflicts_behind_a_snapshot_are_kept(patch: Patch) -> None:
     def restart_after(self: RaftLog, snapshot: SnapshotMeta) -> None:
@@ -56,6 +59,8 @@ def late_snapshots_are_installed(patch: Patch) -> None:
         "undamaged disks lose nothing",
         "fatal",
     ),
+    budget=30,
+    case=installing,
 )
 def snapshots_cost_the_entries_behind_them(patch: Patch) -> None:
     installing: list[InstallSnapshot] = []
@@ -78,6 +83,7 @@ def snapshots_cost_the_entries_behind_them(patch: Patch) -> None:
     "The log is trimmed behind what the snapshot covers.",
     known="redisraft 43, hashicorp/raft 85, camunda 3573",
     oracles=("log has no gaps", "liveness", "invariant", "event budget", "fatal"),
+    budget=30,
 )
 def compaction_overtakes_the_snapshot(patch: Patch) -> None:
     def compact(self: RaftLog, keep_from: int) -> None:
@@ -90,6 +96,8 @@ def compaction_overtakes_the_snapshot(patch: Patch) -> None:
     "Entries behind a snapshot are applied before the snapshot is in the machine.",
     known="camunda 3573",
     oracles=("apply in order",),
+    budget=600,
+    case=installing,
 )
 def applied_before_the_snapshot(patch: Patch) -> None:
     def flush_applies(raft: RaftState) -> None:
@@ -104,6 +112,8 @@ def applied_before_the_snapshot(patch: Patch) -> None:
     "Whichever snapshot becomes durable is taken for the newest.",
     known="this core, simulator seed 1191; etcd 18055",
     oracles=("exception", "fatal", "monotonic apply"),
+    budget=400,
+    case=installing,
 )
 def any_snapshot_is_the_newest(patch: Patch) -> None:
     def on_durable(raft: RaftState, snapshot: SnapshotMeta) -> None:

@@ -115,7 +115,7 @@ def any_damage_passes_for_a_torn_tail(patch: Patch) -> None:
     "Whether a damaged batch had been proven is not looked up.",
     known="mysticeti 219",
     oracles=(LOST,),
-    budget=100,
+    budget=30,
     case=damaging,
 )
 def slots_are_not_asked(patch: Patch) -> None:
@@ -147,7 +147,7 @@ def payloads_are_not_checked(patch: Patch) -> None:
     "The checksum of an entry covers its first bytes only.",
     known="checksums that leave out the length",
     oracles=(SERVED,),
-    budget=200,
+    budget=30,
     case=damaging,
 )
 def checksums_cover_only_the_beginning(patch: Patch) -> None:
@@ -171,7 +171,7 @@ def checksums_cover_only_the_beginning(patch: Patch) -> None:
     "What was not proven to be whole is believed.",
     known="samyama 1335",
     oracles=(LOST, UNREADABLE),
-    budget=200,
+    budget=30,
     case=dying,
 )
 def unproven_tail_is_believed(patch: Patch) -> None:
@@ -225,7 +225,7 @@ def snapshot_renamed_without_fsync(patch: Patch) -> None:
     "The state names a snapshot that is not there yet.",
     known="redisraft 43",
     oracles=(LOST, UNREADABLE),
-    budget=100,
+    budget=30,
     case=saving,
 )
 def snapshot_named_before_it_is_durable(patch: Patch) -> None:
@@ -242,7 +242,7 @@ def snapshot_named_before_it_is_durable(patch: Patch) -> None:
     "The log is trimmed before the snapshot is durable.",
     known="hashicorp/raft 85, camunda 3573",
     oracles=(LOST, UNREADABLE),
-    budget=100,
+    budget=30,
     case=saving,
 )
 def log_trimmed_before_the_snapshot_is_durable(patch: Patch) -> None:

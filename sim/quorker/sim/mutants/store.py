@@ -209,7 +209,7 @@ def scheduled_jobs_start_early(patch: Patch) -> None:
 @bug(
     "A job has timed out long before the time that it was given.",
     oracles=("no overlap [T3]",),
-    budget=40,
+    budget=100,
     case=busy,
 )
 def timeouts_come_early(patch: Patch) -> None:
@@ -237,6 +237,7 @@ def unique_keys_are_not_looked_up(patch: Patch) -> None:
     "A deleted job stays in its queue, and is run all the same.",
     known="a queue and a record that are changed apart",
     oracles=("entries make sense",),
+    budget=250,
     case=busy,
 )
 def deleted_jobs_run(patch: Patch) -> None:
@@ -286,7 +287,7 @@ def failures_are_not_in_snapshots(patch: Patch) -> None:
     "A snapshot is encoded while the store goes on.",
     known="etcd 13766: a state that is newer than its index",
     oracles=DIFFERENT,
-    budget=60,
+    budget=20,
     case=busy,
 )
 def snapshots_are_not_copies(patch: Patch) -> None:

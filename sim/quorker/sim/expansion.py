@@ -46,18 +46,25 @@ class Profile:
     jobs: bool = False
     damage_max: int = 0  # so many times a disk loses what was synced
     files_ppm: int = 30_000  # share of runs in which disks are files
+    slower: int = 1  # how much longer heartbeats and elections take than in the densest runs
 
 
 SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
 CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
 LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
-JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True)
-JOBS_CHURN: Final = Profile("jobs-churn", (3, 3, 2, 1, 5), (1_500, 4_000), 20, 60, 1_000_000, jobs=True)
+JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True, slower=3)
+JOBS_CHURN: Final = Profile(
+    "jobs-churn", (3, 3, 2, 1, 5), (1_500, 4_000), 20, 60, 1_000_000, jobs=True, slower=3
+)
 DAMAGE: Final = Profile("damage", (3, 3, 3, 5), (400, 1_200), 12, 40, 0, damage_max=8)
-DAMAGED_JOBS: Final = Profile("damaged-jobs", (3, 3, 5), (1_500, 4_000), 12, 60, 0, jobs=True, damage_max=6)
+DAMAGED_JOBS: Final = Profile(
+    "damaged-jobs", (3, 3, 5), (1_500, 4_000), 12, 60, 0, jobs=True, damage_max=6, slower=3
+)
+PACED: Final = Profile("paced", (3,), (20_000, 60_000), 24, 160, 200_000, slower=8)  # as real clusters are
 FILES: Final = Profile("files", (3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 150_000, files_ppm=MILLION)
 PROFILES: Final = {
-    profile.name: profile for profile in (SHORT, CHURN, LONG, JOBS, JOBS_CHURN, DAMAGE, DAMAGED_JOBS, FILES)
+    profile.name: profile
+    for profile in (SHORT, CHURN, LONG, JOBS, JOBS_CHURN, DAMAGE, DAMAGED_JOBS, PACED, FILES)
 }
 
 _BRIEF: Final = 1 * MS
@@ -116,9 +123,9 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         voters=voters,
         spares=spares,
         chaos_ns=chaos_ns,
-        calm_ns=(30 if profile.jobs else 10) * SECOND,
+        calm_ns=(30 if profile.slower > 1 else 10) * SECOND,
         events_max=400 * profile.ops_max + 20 * chaos_ns // MS * (voters + spares),
-        raft=_raft(draw, slower=3 if profile.jobs else 1),
+        raft=_raft(draw, profile.slower),
         network=_network(Stream(seed, "network knobs"), chaos_ns),
         disk=_disk(Stream(seed, "disk knobs")),
         machine=_machine(Stream(seed, "machine knobs")),

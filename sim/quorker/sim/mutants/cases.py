@@ -31,7 +31,7 @@ from quorker.sim.randomness import MILLION, Stream
 
 TRIO: Final = Profile("trio", (3,), (300, 900), 1, 40, 0)
 FIVE: Final = Profile("five", (5,), (300, 900), 1, 40, 0)
-TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True)
+TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True, slower=3)
 
 
 def short(seed: int) -> Case:

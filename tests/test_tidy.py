@@ -113,11 +113,12 @@ ENTRY_POINT_NAMES = ("__init__", "__main__")
 
 
 def test_no_dead_module() -> None:
-    """Every source module is imported somewhere, is an entry point, or is run by name from the Makefile or a test."""
+    """Every source module is imported somewhere, is an entry point, or is named by the Makefile, a notebook or a test."""
     sources = [path for root in SOURCE_ROOTS for path in (ROOT / root).rglob("*.py")]
     imported = {name for path in python_files() for name in imported_modules(ast.parse(path.read_text()))}
     texts = (ROOT / "Makefile").read_text() + (ROOT / "pyproject.toml").read_text()
-    named = texts + "".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    naming = (*(ROOT / "tests").rglob("*.py"), *(ROOT / "notebooks").glob("*.ipynb"))
+    named = texts + "".join(path.read_text() for path in naming)
     dead: list[str] = []
     for path in sources:
         parts = path.relative_to(ROOT).with_suffix("").parts[1:]

@@ -16,6 +16,7 @@ from quorker.core.jobs.commands import (
     AddToSet,
     BadCommand,
     Batch,
+    ClaimDigest,
     Command,
     CompleteJob,
     CreateJob,
@@ -112,6 +113,7 @@ SAMPLES: tuple[Command, ...] = (
     SetRangeInHash("k", (("f", None), ("", "v"))),
     OpenSession("n", 1000),
     ReplaceSessions(),
+    ClaimDigest(7, 1, b"x" * 16),
 )
 
 
@@ -119,7 +121,13 @@ def test_numbers_are_those_of_the_contract_and_compound_ones_from_64() -> None:
     assert [getattr(commands, name).OP for name in CONTRACT] == list(range(1, 35))
     assert [getattr(commands, name).OP for name in COMPOUND] == list(range(64, 84))
     assert commands.ReplaceSessions.OP == 96  # after those that are kept for later
-    assert {each.__name__ for each in commands.COMMAND_TYPES} == {*CONTRACT, *COMPOUND, "ReplaceSessions"}
+    assert commands.ClaimDigest.OP == 97
+    assert {each.__name__ for each in commands.COMMAND_TYPES} == {
+        *CONTRACT,
+        *COMPOUND,
+        "ReplaceSessions",
+        "ClaimDigest",
+    }
 
 
 @pytest.mark.parametrize("command", SAMPLES, ids=lambda command: type(command).__name__)

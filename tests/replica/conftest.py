@@ -159,3 +159,13 @@ def cluster() -> Iterator[Cluster]:
     stores = [replica.store for node, replica in made.replicas.items() if node not in made.cut]
     last = max(store.applied_index for store in stores)
     assert len({store.digest() for store in stores if store.applied_index == last}) == 1
+
+
+@pytest.fixture
+def lone() -> Cluster:
+    """One member, which leads, and would claim its digest with every second entry."""
+    made = Cluster()
+    made.add(1, start_of(1), config_of(1, claim_every_entries=2))
+    made.elect(1)
+    made.open_sessions()
+    return made

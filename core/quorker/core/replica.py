@@ -12,7 +12,9 @@ from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
-from quorker.core.jobs.outcome import Outcome
+from quorker.core.agreement import Agreement, Contradicted, Diverged
+from quorker.core.jobs.commands import ClaimDigest, encode
+from quorker.core.jobs.outcome import DigestClaim, Outcome
 from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.store import JobStore
 from quorker.core.jobs.urgency import is_urgent
@@ -61,6 +63,7 @@ class ReplicaConfig:
     keep_entries: int = 2_000
     maintenance_interval_ms: int = 10
     busy_retry_ms: int = 50
+    claim_every_entries: int = 64
 
     @property
     def leader_silent_ms(self) -> int:
@@ -128,6 +131,8 @@ ReplicaEffect: TypeAlias = (
     | ConfigChanged
     | DiskWentBack
     | RejoinChanged
+    | Contradicted
+    | Diverged
     | Fatal
 )
 
@@ -184,6 +189,8 @@ class Replica:
     _saved: deque[int] = field(default_factory=lambda: deque[int](maxlen=SNAPSHOTS_HELD_BACK))
     _maintenance_context: int = 0
     _maintenance_at_ms: int = 0
+    _agreement: Agreement = field(default_factory=lambda: Agreement(NOBODY))
+    _claimed_index: int = 0
     _packer: Any = field(default_factory=_codec.Packer)
 
     @classmethod
@@ -193,7 +200,9 @@ class Replica:
         """`store` is what the snapshot of `durable` held (empty when there is none)."""
         raft = Raft(config.raft, durable, now_ms)
         replica = cls(config, raft, store, now_ms, wall_ms)
-        replica._snapshot_index = durable.snapshot.index
+        replica._snapshot_index = replica._claimed_index = durable.snapshot.index
+        replica._agreement = Agreement(config.raft.node_id)
+        replica._agreement.begin_anew(store.applied_index, store.chain)
         return replica
 
     # ------------------------------------------------------------------ inputs
@@ -288,6 +297,7 @@ class Replica:
         if meta != self.loading:
             return
         self.store, self.loading = store, None
+        self._agreement.begin_anew(store.applied_index, store.chain)
         self._snapshot_index, self._bytes_since_snapshot = meta.index, 0
         self.raft.applied(meta.index)
         waiting, self._postponed = tuple(self._postponed), deque()
@@ -369,7 +379,7 @@ class Replica:
             size += len(group.bytes)
             batch.append(group)
         self._groups_bytes -= size
-        self._propose_batch(batch)
+        self._propose_batch(batch + self._claim())
         return True
 
     def _propose_batch(self, batch: list[Group]) -> int:
@@ -486,7 +496,39 @@ class Replica:
 
     def _apply_batch(self, entry: Entry) -> None:
         self._bytes_since_snapshot += len(entry.data)
-        self._effects.append(Applied(entry.index, self.store.apply(entry.index, entry.data)))
+        outcome = self.store.apply(entry.index, entry.data)
+        self._agreement.remember(entry.index, self.store.chain)
+        self._effects.append(Applied(entry.index, outcome))
+        for claim in outcome.claims:
+            self._hear(claim)
+
+    # ------------------------------------------------------------------ agreeing
+
+    def _claim(self) -> list[Group]:
+        """What the leader says of itself with some of its batches, and never when there is nothing else to propose."""
+        index = self.store.applied_index
+        alone = self.raft.configuration.voters.is_single
+        if alone or index - self._claimed_index < self.config.claim_every_entries:
+            return []
+        self._claimed_index = index
+        return [self._group_of(DigestClaim(index, self.node_id, self.store.chain))]
+
+    def _group_of(self, claim: DigestClaim) -> Group:
+        return Group(self._packer.pack((OWN_GROUPS, 0, [(0, encode(ClaimDigest(*claim)))])), OWN_GROUPS)
+
+    def _hear(self, claim: DigestClaim) -> None:
+        """Every member hears the same claims in the same order; what it does about them is not in the log."""
+        hearing = self._agreement.hear(claim, self.raft.configuration.voters)
+        if hearing.report is not None:
+            self._report(self._group_of(hearing.report))
+        self._effects.extend(each for each in (hearing.alarm, hearing.verdict) if each is not None)
+
+    def _report(self, group: Group) -> None:
+        """May be lost: the next claim of the leader differs as well."""
+        if self.is_leader:
+            self._queue(group)
+        elif self.raft.leader != NOBODY:
+            self._effects.append(Forward(self.raft.leader, group.bytes))
 
     def _take_snapshot(self) -> None:
         if self.saving is not None or self.loading is not None:

@@ -63,6 +63,7 @@ ORACLES: Final[dict[str, str]] = {
     "answers in order": "each command of an entry has its answer",
     "honest refusal [C3]": "a job that was refused for certain never appears",
     "replicas are equal [C5]": "outcomes, stores and snapshots are byte-equal on all members",
+    "members agree on their state [C5]": "the members themselves, comparing digests while they run, find no difference",
     "entries make sense": "no entry of our own making is malformed",
     "time goes on [T1]": "log time never goes back",
     "log time is slow enough [T1]": "log time runs at most as fast as the fastest clock",

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
+from quorker.core.agreement import Contradicted, Diverged
 from quorker.core.jobs.dispatch import held_grants
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Notice, Outcome
@@ -28,7 +29,7 @@ from quorker.core.replica import (
     SaveSnapshot,
 )
 from quorker.sim.case import JobsKnobs, Point
-from quorker.sim.checks import FIRST
+from quorker.sim.checks import FIRST, Violation
 from quorker.sim.clock import NodeClock
 from quorker.sim.disk import LogDisk
 from quorker.sim.host import Host, ignore
@@ -60,6 +61,9 @@ class Lodger(Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+
+CLAIM_EVERY: Final = 8  # entries; runs are short
 
 
 class ReplicaNode(Host):
@@ -95,6 +99,8 @@ class ReplicaNode(Host):
             SaveSnapshot: self._save,
             LoadSnapshot: self._load,
             LeaderChanged: self._leader_changed,
+            Contradicted: self._contradicted,
+            Diverged: self._contradicted,
             ReadReady: self._read_may_be_answered,
         }
 
@@ -122,6 +128,7 @@ class ReplicaNode(Host):
             rounds_in_flight_max=self.knobs.rounds,
             snapshot_after_entries=machine.snapshot_every or NEVER,
             keep_entries=machine.keep_entries,
+            claim_every_entries=CLAIM_EVERY,
         )
 
     def start(self) -> None:
@@ -334,6 +341,9 @@ class ReplicaNode(Host):
         self.tell_applied(effect.index)
         self._route(effect.outcome)
         self.reaches(Point.AFTER_APPLY)
+
+    def _contradicted(self, effect: Contradicted | Diverged) -> None:
+        raise Violation("members agree on their state [C5]", f"n{self.id}: {effect}")
 
     def _judge_to(self, index: int) -> None:
         oracles = self.world.oracles

@@ -61,6 +61,7 @@ class Witness:
             c.Maintain: self._maintain,
             c.SetQueuePaused: self._pause,
             c.SetLimits: self._limit,
+            c.ClaimDigest: self._claim,
             c.Batch: self._batch,
         }
 
@@ -361,6 +362,9 @@ class Witness:
         collections = self._expire_collections()
         locks = self.naive.expire_locks()
         return (0, (evicted, orphans, self.naive.time_out(), locks, collections, self._told[1][5]))
+
+    def _claim(self, _: c.ClaimDigest) -> Reply:
+        return (0, None)
 
     def _limit(self, command: c.SetLimits) -> Reply:
         limits = Limits.from_values(command.values)

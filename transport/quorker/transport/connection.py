@@ -42,6 +42,7 @@ class Status:
     leader_contact_age_ms: int | None
     faulted: str  # "" when healthy, else why
     version: str = ""
+    contradiction: str = ""  # where members differed in their state, since this one was started
     rejoining: str = ""  # what this member may have forgotten, and has no vote for; "" when it has one
 
 

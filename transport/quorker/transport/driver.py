@@ -11,7 +11,8 @@ from typing import Final, Protocol
 
 import trio
 
-from quorker.core.errors import QuorkerError
+from quorker.core.agreement import Contradicted, Diverged
+from quorker.core.errors import EXIT_CORRUPT, QuorkerError
 from quorker.core.raft.effects import (
     ConfigChanged,
     DiskWentBack,
@@ -37,6 +38,12 @@ PUMP_ROUNDS_MAX: Final = 8  # then other tasks get their turn
 
 class InvariantBroken(QuorkerError):
     """The core found its own state impossible: this node stops and keeps the evidence."""
+
+
+class StateDiverged(QuorkerError):
+    """This member came to another state than the majority: it stops, and keeps its files."""
+
+    exit_code = EXIT_CORRUPT
 
 
 class Links(Protocol):
@@ -95,6 +102,10 @@ class Owner(Protocol):
         """What a member may have forgotten, or has caught up with."""
         ...
 
+    def on_contradicted(self, effect: Contradicted) -> None:
+        """Members differ in what they have come to."""
+        ...
+
 
 class Driver:
     """Runs one replica. `wake` asks for a pump; `run` and `run_timer` are two tasks of the node's nursery."""
@@ -126,6 +137,8 @@ class Driver:
             ConfigChanged: owner.on_change,
             DiskWentBack: owner.on_memory_changed,
             RejoinChanged: owner.on_memory_changed,
+            Contradicted: owner.on_contradicted,
+            Diverged: _raise_diverged,
             Fatal: _raise_fatal,
         }
 
@@ -240,3 +253,9 @@ class Driver:
 
 def _raise_fatal(effect: Fatal) -> None:
     raise InvariantBroken(f"{effect.invariant}: {effect.detail}")
+
+
+def _raise_diverged(effect: Diverged) -> None:
+    raise StateDiverged(
+        f"{effect}. Its files are kept; it can come back with an empty directory and --rejoin"
+    )

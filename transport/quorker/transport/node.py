@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from quorker.core.agreement import Contradicted
 from quorker.core.errors import NotApplied
 from quorker.core.jobs.commands import Command
 from quorker.core.jobs.dispatch import held_grants
@@ -70,6 +71,7 @@ class Node:
         self.replica = replica
         self.hosts = SessionHosts()
         self.faulted = ""
+        self.contradiction = ""
         self.driver: Driver
         self.own: OwnSession
         self.refuse_forwarded: Callable[[NodeId, int, tuple[int, ...], str, int], None]
@@ -199,6 +201,7 @@ class Node:
             lag=max(raft.commit_index, raft.last_index) - self.replica.store_index,
             leader_contact_age_ms=contact,
             faulted=self.faulted,
+            contradiction=self.contradiction,
             rejoining="" if raft.rejoining is None else raft.rejoining.forgotten.name.lower(),
         )
 
@@ -319,6 +322,11 @@ class Node:
             self.on_has_its_say()
             changed, self.changed = self.changed, trio.Event()
             changed.set()
+
+    def on_contradicted(self, effect: Contradicted) -> None:
+        """It stays in the status until this process ends: somebody has to look."""
+        self.contradiction = str(effect)
+        log.error("%s", effect)
 
     def on_state_replaced(self) -> None:
         """The state machine jumped to a snapshot: tell every hosted session what it missed."""

@@ -66,6 +66,7 @@ def print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, A
             ("leader", f"{found.leader}{contact}" if found.leader != NOBODY else "none known"),
             ("members", f"{', '.join(map(str, found.members))}: {voters} vote, {(voters - 1) // 2} may fail"),
             ("log", f"applied {found.applied_index}, committed {found.commit_index}, behind by {found.lag}"),
+            *([("alarm", found.contradiction)] if found.contradiction else []),
             ("jobs", ", ".join(f"{counts[name]} {name}" for name in _SHOWN_COUNTS if counts[name]) or "none"),
         ]
     )

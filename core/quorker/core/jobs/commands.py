@@ -84,6 +84,7 @@ __all__ = [
     "AnnounceServer",
     "BadCommand",
     "Batch",
+    "ClaimDigest",
     "CloseSession",
     "CollectionCommand",
     "Command",
@@ -398,6 +399,17 @@ class ReplaceSessions:
     OP: ClassVar[int] = 96
 
 
+@dataclass(frozen=True, slots=True)
+class ClaimDigest:
+    """What the chain of this member was when it had applied `index`. The leader says it with every so many entries, the
+    others when they differ from somebody. It changes nothing; all members compare it with their own."""
+
+    OP: ClassVar[int] = 97
+    index: int = field(metadata=_TOKEN)
+    node: int = field(metadata=_TOKEN)
+    digest: bytes = field(metadata=checked(bounds.binary("digest", 16)))
+
+
 CompoundCommand: TypeAlias = (
     OpenSession
     | CloseSession
@@ -420,6 +432,7 @@ CompoundCommand: TypeAlias = (
     | SetQueuePaused
     | SetLimits
     | ReplaceSessions
+    | ClaimDigest
 )
 Command: TypeAlias = ContractCommand | CompoundCommand
 

@@ -48,11 +48,19 @@ class Notice(NamedTuple):
     payload: JobGrant | LockGrant | Cancelled | str
 
 
+class DigestClaim(NamedTuple):
+    """`node` says: this is what the chain was when I had applied the entry `at`."""
+
+    at: int
+    node: int
+    digest: bytes
+
+
 @dataclass(slots=True)
 class Outcome:
     """`finished`: jobs that reached Succeeded, Failed, Deleted or Quarantined. `queues_signalled`: queues that got
     something to fetch, `locks_signalled`: locks that became free or changed hands. `faults`: what was not understood
-    and therefore had no effect; a reason for an alarm."""
+    and therefore had no effect; a reason for an alarm. `claims`: what members say about their digests."""
 
     replies: list[tuple[int, int, Reply]] = field(default_factory=list[tuple[int, int, Reply]])
     notices: list[Notice] = field(default_factory=list[Notice])
@@ -60,6 +68,7 @@ class Outcome:
     queues_signalled: dict[str, None] = field(default_factory=dict[str, None])
     locks_signalled: dict[str, None] = field(default_factory=dict[str, None])
     faults: list[str] = field(default_factory=list[str])
+    claims: list[DigestClaim] = field(default_factory=list[DigestClaim])
 
 
 def rejected(reason: str, detail: str = "") -> Reply:

@@ -28,8 +28,8 @@ from quorker.core.jobs.sessions import add_session
 from quorker.core.jobs.tables import EPOCH_MAX, INDEX_MAX, Tables
 
 Row: TypeAlias = tuple[Any, ...]
-Head: TypeAlias = tuple[int, int, int, int, int, tuple[int, ...]]
-"""applied_index, lt, wt, order, epoch, limits."""
+Head: TypeAlias = tuple[int, int, int, int, int, bytes, tuple[int, ...]]
+"""applied_index, lt, wt, order, epoch, chain, limits."""
 
 QUEUE: Final = 1
 ENTRIES: Final = 2
@@ -55,6 +55,7 @@ def head_of(tables: Tables) -> Head:
         tables.wt,
         tables.order,
         tables.epoch,
+        tables.chain,
         tables.limits.values(),
     )
 
@@ -143,10 +144,12 @@ class Reader:
 
     def head(self, fields: Row) -> None:
         tables = self._tables
-        *numbers, limits = fields
+        *numbers, chain, limits = fields
         tables.applied_index, tables.lt, tables.wt, tables.order, tables.epoch = numbers
         _require(all(type(number) is int and number >= 0 for number in numbers), "head")
         _require(tables.applied_index <= INDEX_MAX and tables.epoch <= EPOCH_MAX, "head")
+        _require(type(chain) is bytes, "chain")
+        tables.chain = chain
         tables.limits = Limits.from_values(limits)
 
     def row(self, row: Row) -> None:

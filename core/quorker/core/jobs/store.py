@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs import commands, queries
-from quorker.core.jobs.batch import BadEntry, decode_entry, decode_group, decode_numbered
+from quorker.core.jobs.batch import BadEntry, Entry, decode_entry, decode_group, decode_numbered
+from quorker.core.jobs.chain import claim_digest, link
 from quorker.core.jobs.commands import BadCommand, Wire
 from quorker.core.jobs.continuations import resolve
 from quorker.core.jobs.control import delete_job, requeue_job, reschedule_job, set_limits, set_queue_paused
@@ -68,6 +69,7 @@ HANDLERS: Final[dict[int, Handler]] = {
     commands.SetQueuePaused.OP: set_queue_paused,
     commands.SetLimits.OP: set_limits,
     commands.ReplaceSessions.OP: replace_sessions,
+    commands.ClaimDigest.OP: claim_digest,
 }
 """By operation number."""
 
@@ -106,7 +108,12 @@ class JobStore(Tables):
             entry = decode_entry(data) if data else None
         except BadEntry as error:
             outcome.faults.append(f"entry {index}: {error}")
-            return outcome
+        else:
+            self._apply_entry(entry)
+        self.chain = link(self, data)
+        return outcome
+
+    def _apply_entry(self, entry: Entry | None) -> None:
         if entry is not None:
             self.lt = max(self.lt, entry.lt)
             self.wt = max(self.wt, entry.wt)
@@ -116,7 +123,6 @@ class JobStore(Tables):
             self._round_off()
         except Exception as error:  # noqa: BLE001  any bug at all
             self._report_bug("what follows from it", error)
-        return outcome
 
     def _round_off(self) -> None:
         """What all commands of an entry have led to together."""

@@ -35,12 +35,14 @@ class Tables:
     `places`: where a job id stands in queues. `fetched`: the leases that must be renewed, the one longest without first.
     `deadlines`: (deadline_lt, token) of dispatched jobs with a timeout. `lock_expiry`: (expires_lt, resource).
     `unique_expiry`: (expires_lt, key). `unresolved`: ended parents whose continuations are not all dealt with.
+    `chain`: the chained digest of all that was applied.
     """
 
     def __init__(self, limits: Limits, epoch: int) -> None:
         self.limits = limits
         self.epoch = epoch
         self.applied_index = 0
+        self.chain = b""
         self.lt = 0
         self.wt = 0
         self.order = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from quorker.core.jobs.outcome import DigestClaim
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import DropReason, RoleChanged
 from quorker.core.raft.messages import Entry, SnapshotMeta
@@ -128,6 +129,20 @@ def maintenance_of_the_past(patch: Patch) -> None:
 )
 def waiting_commands_are_dropped(patch: Patch) -> None:
     patch.replace(Replica, "_refuse", always(None))
+
+
+@bug(
+    "What a leader says of itself is the digest of another index.",
+    known="a check that raises false alarms",
+    oracles=("members agree on their state [C5]",),
+    budget=10,
+    case=busy,
+)
+def claims_are_of_another_index(patch: Patch) -> None:
+    def group_of(self: Any, claim: DigestClaim) -> Any:
+        return make(self, claim._replace(at=claim.at - 1))
+
+    make = patch.replace(Replica, "_group_of", group_of)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

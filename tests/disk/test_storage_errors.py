@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from quorker.core.errors import EXIT_STORAGE_FAILED, StorageFailed
+from quorker.core.errors import EXIT_STORAGE_FAILED, ConfigurationError, StorageFailed
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
@@ -271,3 +271,38 @@ def test_a_full_disk_does_not_stop_a_restart(
     assert held_by(opener(ForgetfulFileSystem(full.image()))) == witness.acknowledged.held()
     witness.storage.close()
     assert held_by(opener(ForgetfulFileSystem(fs.image(), capacity=0))) == witness.acknowledged.held()
+
+
+def test_a_snapshot_may_take_the_reserve(fs: ForgetfulFileSystem, identity: Identity) -> None:
+    fs.capacity = 40_000
+    witness = Witness(LogStorage(fs, identity, StorageSettings(segment_bytes=2048, reserve_bytes=6000)))
+    witness.bootstrap(SnapshotMeta(1, 1, MEMBERS))
+    witness.append(1, b"two")
+    assert "RESERVE" in fs.listdir("")
+    fs.capacity -= fs.free_bytes()
+    assert witness.storage.save_snapshot(SnapshotMeta(2, 1, MEMBERS), [b"x" * 1000] * 3)
+    assert "RESERVE" not in fs.listdir("")
+
+
+def test_a_snapshot_that_the_log_has_no_room_to_name_is_taken_back(
+    fs: ForgetfulFileSystem, witness: Witness, opener: Opener
+) -> None:
+    while witness.storage.log_bytes % 2048 < 1900:
+        witness.append(1, b"x" * 20)
+    names = fs.listdir("snap")
+    last = witness.storage.last_index
+    fs.capacity = fs.used_bytes + 1000
+    with pytest.raises(DiskFull):
+        witness.storage.save_snapshot(SnapshotMeta(last, 1, MEMBERS), [b"x" * 100])
+    assert fs.listdir("snap") == names
+    assert held_by(opener(ForgetfulFileSystem(fs.image()))) == witness.acknowledged.held()
+
+
+def test_low_space_is_told_before_it_is_gone(fs: ForgetfulFileSystem, identity: Identity) -> None:
+    storage = LogStorage(fs, identity, StorageSettings(segment_bytes=2048, reserve_bytes=0, low_bytes=5000))
+    fs.capacity = fs.used_bytes + 5000
+    assert not storage.is_low
+    fs.capacity -= 1
+    assert storage.is_low
+    with pytest.raises(ConfigurationError, match="low_bytes"):
+        StorageSettings(low_bytes=-1).validate()

@@ -9,7 +9,16 @@ import pytest
 
 from quorker.core.errors import NotApplied, Unknown
 from quorker.core.jobs.batch import encode_group
-from quorker.core.jobs.commands import CompleteJob, EnqueueJobs, IncrementCounter, KeepAlive, NewJob, encode
+from quorker.core.jobs.commands import (
+    CompleteJob,
+    DeleteJob,
+    EnqueueJobs,
+    IncrementCounter,
+    KeepAlive,
+    NewJob,
+    Subscribe,
+    encode,
+)
 from quorker.core.raft.effects import DropReason, ReadReady, Role
 from quorker.core.replica import Forward, LogClock, Refused
 
@@ -242,3 +251,46 @@ def test_nothing_is_forwarded_to_a_leader_that_is_not_heard(cluster: Any) -> Non
     (refused,) = replica.drain()
     assert isinstance(refused, Refused)
     assert refused.reason is DropReason.NOT_LEADER
+
+
+def test_a_leader_whose_disk_is_nearly_full_takes_only_what_needs_no_space(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    (job,) = cluster.submit(1, EnqueueJobs((NewJob("t"),))).value
+    leader.disk_space(low=True)
+    enqueued = cluster.submit(2, EnqueueJobs((NewJob("t"),)), patience_ms=700)
+    assert cluster.submit(3, DeleteJob(job)).value is True
+    assert cluster.submit(1, Subscribe(("default",), 1)).error is None
+    assert [effect.reason for effect in cluster.refused] == [DropReason.DISK_FULL]
+    leader.disk_space(low=False)
+    assert cluster.submit(1, EnqueueJobs((NewJob("t"),))).error is None
+    assert not enqueued.known
+
+
+def test_what_waits_when_the_disk_fills_is_refused_too(cluster: Any) -> None:
+    leader = cluster.replicas[1]
+    cluster.cut = {2, 3}
+    groups = [encode_group(1, 1, [(seq, encode(IncrementCounter("c", 1)))]) for seq in (2, 3, 4)]
+    for group in groups:
+        leader.submit(group, 1)
+        cluster.settle()
+    leader.disk_space(low=True)
+    cluster.settle()
+    assert [effect.group for effect in cluster.refused] == groups[leader.config.rounds_in_flight_max :]
+    leader.submit(encode_group(1, 1, [(5, encode(KeepAlive()))]), 1)
+    cluster.settle()
+    assert len(cluster.refused) == 1
+
+
+def test_a_full_disk_is_tidied_up_by_two_snapshots_and_no_more(cluster: Any) -> None:
+    """The log behind the older of two snapshots stays: only the second one lets go of it."""
+    leader = cluster.replicas[1]
+    size = leader.config.snapshot_after_bytes // 4
+    for _ in range(2):
+        cluster.submit(1, EnqueueJobs((NewJob("t", bytes(size // 4)),) * 2))
+    first = leader.raft.first_index
+    leader.disk_space(low=True)
+    assert not cluster.snapshots
+    for _ in range(6):
+        cluster.submit(1, KeepAlive())
+    assert len(cluster.snapshots) == 2
+    assert leader.raft.first_index > first

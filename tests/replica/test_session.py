@@ -7,7 +7,7 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 import pytest
 
-from quorker.core.errors import Busy, NotApplied, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import (
     CompleteJob,
     IncrementCounter,
@@ -305,3 +305,24 @@ def test_who_is_refused_until_the_deadline_hears_that_the_cluster_is_busy(sessio
     ((_, error),) = outcomes
     assert isinstance(error, Busy)
     assert "over its limits" in str(error)
+
+
+def test_a_full_disk_is_named_at_the_deadline(session: ClientSession) -> None:
+    errors: list[Any] = []
+    session.submit(COMMAND, session.now_ms, session.now_ms + 1_000, lambda value, error: errors.append(error))
+    session.take_group()
+    session.on_refused([1], 500, "DISK_FULL", 3)
+    session.tick(session.now_ms + 1_000)
+    (error,) = errors
+    assert isinstance(error, OutOfSpace)
+    assert "the disk of node 3 (the leader) is nearly full" in str(error)
+
+
+def test_what_needs_no_space_goes_alone_while_the_disk_is_full_and_only_then(session: ClientSession) -> None:
+    submit(session, 1)
+    session.take_group()
+    subscribe = submit_one(session, Subscribe(("default",), 1))
+    session.on_refused([1], 500, "TOO_MUCH_UNCOMMITTED")
+    assert session.take_group() is None
+    session.on_refused([1], 500, "DISK_FULL", 3)
+    assert group_of(session)[2] == [subscribe]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from quorker.sim.case import FaultKind
 from quorker.sim.cluster import run_case
-from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
+from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, MILLION, SHORT, Profile, expand
 from quorker.sim.replay import seed_line
 
 
@@ -42,3 +43,13 @@ def test_a_campaign_on_files_sees_what_it_should() -> None:
     wanted |= {"disk damaged", "disk broke", "recovery interrupted", "began anew", "has its say again"}
     wanted |= {"snapshot saved", "snapshot installed"}
     assert wanted <= set(seen)
+
+
+def test_job_stores_on_full_disks_break_no_promise() -> None:
+    seen: Counter[str] = Counter()
+    profile = replace(JOBS, files_ppm=MILLION)
+    for seed in range(25):
+        report = run_case(expand(seed, profile))
+        assert report.violation is None, seed
+        seen.update(report.sometimes.keys())
+    assert {"fault file-full", "disk nearly full", "disk has space again"} <= set(seen)

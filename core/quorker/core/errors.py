@@ -4,6 +4,7 @@
     ├── OperationError            a call on the job store did not succeed
     │   ├── NotApplied            definite: it has no effect and never will
     │   │   └── Busy              the store is over a limit; try again after `retry_after_ms`
+    │   │       └── OutOfSpace    the leader's disk is nearly full; it takes no new work until there is space
     │   ├── Unknown               it may or may not have taken effect
     │   └── Rejected              the state machine refused it, with a typed reason
     ├── InvalidInput              the caller's value is wrong; names the value, the limit and what to do
@@ -55,6 +56,10 @@ class Busy(NotApplied):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class OutOfSpace(Busy):
+    """The leader's disk is nearly full: free space there. What ends or removes jobs is still taken."""
 
 
 class Unknown(OperationError):

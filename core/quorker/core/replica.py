@@ -17,7 +17,7 @@ from quorker.core.jobs.commands import ClaimDigest, encode
 from quorker.core.jobs.outcome import DigestClaim, Outcome
 from quorker.core.jobs.snapshot import SnapshotView
 from quorker.core.jobs.store import JobStore
-from quorker.core.jobs.urgency import is_urgent
+from quorker.core.jobs.urgency import fits_full_disk, is_urgent
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import (
@@ -44,6 +44,7 @@ from quorker.core.raft.messages import NOBODY, Entry, EntryKind, Message, NodeId
 
 _codec: Any = msgpack
 SNAPSHOTS_HELD_BACK: Final = 5  # as long as the log is kept for a follower that lags: as a bound of memory
+FULL_DISK_SHARE: Final = 8  # so many times sooner a snapshot is due while the disk is nearly full
 OWN_GROUPS: Final = 0  # the session number of commands that the leader itself proposes
 
 
@@ -64,6 +65,7 @@ class ReplicaConfig:
     maintenance_interval_ms: int = 10
     busy_retry_ms: int = 50
     claim_every_entries: int = 64
+    full_disk_retry_ms: int = 500
 
     @property
     def leader_silent_ms(self) -> int:
@@ -175,6 +177,7 @@ class Replica:
     clock: LogClock = field(default_factory=LogClock)
     loading: SnapshotMeta | None = None
     saving: SnapshotMeta | None = None
+    has_space: bool = True  # on the disk of this node, for new work
     _effects: list[ReplicaEffect] = field(default_factory=list[ReplicaEffect])
     _groups: deque[Group] = field(default_factory=deque[Group])
     _groups_bytes: int = 0
@@ -185,6 +188,7 @@ class Replica:
     _next_context: int = 1
     _postponed: deque[Entry] = field(default_factory=deque[Entry])  # entries that wait for a snapshot to load
     _bytes_since_snapshot: int = 0
+    _bytes_before_snapshot: int = 0  # and after the one before it
     _snapshot_index: int = 0
     _saved: deque[int] = field(default_factory=lambda: deque[int](maxlen=SNAPSHOTS_HELD_BACK))
     _maintenance_context: int = 0
@@ -250,6 +254,15 @@ class Replica:
         """How long the oldest write that is not durable has been waiting."""
         self.raft.disk_latency(oldest_ms)
 
+    def disk_space(self, *, low: bool) -> None:
+        """Whether the disk of this node is nearly full. A leader then takes only what ends or keeps what is there."""
+        self.has_space = not low
+        if low:
+            waiting, self._groups = self._groups, deque()
+            self._groups_bytes = 0
+            for group in waiting:
+                self._queue(group)
+
     def observe_time(self, now_ms: int) -> None:
         """What follows is received at this time; nothing becomes due by it."""
         self.now_ms = now_ms
@@ -269,8 +282,9 @@ class Replica:
         """
         self.saving = None
         self._saved.append(meta.index)
-        keep_from = min(meta.index + 1 - self.config.keep_entries, self._first_needed())
-        keep_from = max(self.raft.first_index, keep_from, self._saved[0] + 1 - self.config.keep_entries)
+        keep_entries = self.config.keep_entries if self.has_space else 0
+        keep_from = min(meta.index + 1 - keep_entries, self._first_needed())
+        keep_from = max(self.raft.first_index, keep_from, self._saved[0] + 1 - keep_entries)
         self.raft.snapshot_made(meta, keep_from)
         return keep_from
 
@@ -343,6 +357,9 @@ class Replica:
     def _queue(self, group: Group) -> None:
         """Over the limits, what outranks new work goes first, into the room that is kept for it; the rest is refused."""
         config = self.config
+        if not self.has_space and not fits_full_disk(group.bytes):
+            self._refuse(group, DropReason.DISK_FULL)
+            return
         if self._has_room(group, config.pending_groups_max, config.pending_bytes_max):
             self._groups.append(group)
         elif (
@@ -364,7 +381,9 @@ class Replica:
 
     def _refuse(self, group: Group, reason: DropReason) -> None:
         if group.origin != OWN_GROUPS:
-            self._effects.append(Refused(group.bytes, group.origin, reason, self.config.busy_retry_ms))
+            config = self.config
+            retry_ms = config.full_disk_retry_ms if reason is DropReason.DISK_FULL else config.busy_retry_ms
+            self._effects.append(Refused(group.bytes, group.origin, reason, retry_ms))
 
     def _propose(self) -> bool:
         """Group commit: everything that arrived while the last rounds were under way goes into the next one."""
@@ -534,9 +553,12 @@ class Replica:
         if self.saving is not None or self.loading is not None:
             return
         index = self.raft.applied_index
+        size, share = self._bytes_since_snapshot, 1
+        if not self.has_space:  # the log behind the older of two snapshots goes only with the next one
+            size, share = size + self._bytes_before_snapshot, FULL_DISK_SHARE
         due = (
-            self._bytes_since_snapshot >= self.config.snapshot_after_bytes
-            or index - self._snapshot_index >= self.config.snapshot_after_entries
+            size * share >= self.config.snapshot_after_bytes
+            or (index - self._snapshot_index) * share >= self.config.snapshot_after_entries
         )
         if due:
             self.request_snapshot()
@@ -549,7 +571,8 @@ class Replica:
         term = self.raft.log.term_at(index)
         assert term is not None, "what was applied since the last snapshot is still in the log"
         meta = SnapshotMeta(index, term, self.raft.conf_state)
-        self.saving, self._snapshot_index, self._bytes_since_snapshot = meta, index, 0
+        self.saving, self._snapshot_index = meta, index
+        self._bytes_before_snapshot, self._bytes_since_snapshot = self._bytes_since_snapshot, 0
         self._effects.append(SaveSnapshot(meta, self.store.snapshot()))
 
 

@@ -14,10 +14,11 @@ from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
-from quorker.core.errors import Busy, NotApplied, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, ReplaceSessions, encode
-from quorker.core.jobs.urgency import may_overtake
+from quorker.core.jobs.urgency import may_overtake, needs_no_space
 from quorker.core.raft.effects import DropReason
+from quorker.core.raft.messages import NOBODY, NodeId
 
 _codec: Any = msgpack
 WINDOW: Final = 4096  # commands under way at once; the replicas keep that many replies per session
@@ -27,6 +28,7 @@ GROUP_COMMANDS_MAX: Final = 512
 GROUP_BYTES_MAX: Final = 768 * 1024
 OVERTAKING_MAX: Final = 64  # commands in a group that outranks new work: their results may be large
 OVER_LIMITS: Final = DropReason.TOO_MUCH_UNCOMMITTED.name
+DISK_FULL: Final = DropReason.DISK_FULL.name
 
 Resolve: TypeAlias = Callable[[Any, QuorkerError | None], None]
 """Called once with (value, None) or (None, error)."""
@@ -51,7 +53,9 @@ class Pending:
     last_sent_ms: int = -1
     unsure: int = 0
     overtakes: bool = False
+    needs_no_space: bool = False
     refused: str = ""  # why it was, the last time
+    refused_by: NodeId = NOBODY  # the leader then, as far as it is known
 
 
 @dataclass(slots=True)
@@ -84,6 +88,7 @@ class ClientSession:
     _renewed_ms: int = 0
     _retry_at_ms: int = 0
     _overtaking_retry_at_ms: int = 0
+    _refused: str = ""  # why a group was, the last time
     _packer: Any = field(default_factory=_codec.Packer)
 
     # ------------------------------------------------------------------ what callers do
@@ -100,7 +105,14 @@ class ClientSession:
         self.now_ms = now_ms
         seq = self._next_seq
         body = self._packer.pack((seq, encode(command)))
-        pending = Pending(seq, body, deadline_ms, resolve, overtakes=may_overtake(command))
+        pending = Pending(
+            seq,
+            body,
+            deadline_ms,
+            resolve,
+            overtakes=may_overtake(command),
+            needs_no_space=needs_no_space(command),
+        )
         self._next_seq = seq + 1
         self._outstanding[seq] = pending
         self._unsent.append(pending)
@@ -159,13 +171,17 @@ class ClientSession:
         if self.state is not SessionState.OPEN or self.now_ms < self._overtaking_retry_at_ms:
             return None
         ceiling = self._answered_below + WINDOW
-        waiting = [pending for pending in self._unsent if pending.overtakes and pending.seq < ceiling]
+        waiting = [pending for pending in self._unsent if self._outranks(pending) and pending.seq < ceiling]
         chosen = {pending.seq: pending for pending in waiting[:OVERTAKING_MAX]}
         if not chosen:
             return None
         self._unsent = deque(pending for pending in self._unsent if pending.seq not in chosen)
         known = [pending for seq, pending in chosen.items() if seq in self._outstanding]
         return self._pack_group([self._sent(pending) for pending in known]) if known else None
+
+    def _outranks(self, pending: Pending) -> bool:
+        """Whether it may be sent while new work is refused for the reason that was heard last."""
+        return pending.overtakes or (pending.needs_no_space and self._refused == DISK_FULL)
 
     def _sent(self, pending: Pending) -> bytes:
         pending.last_sent_ms = self.now_ms
@@ -193,15 +209,17 @@ class ClientSession:
         self._opened_sent_ms = -1
         self._send_again(self._outstanding)
 
-    def on_refused(self, seqs: Iterable[int], retry_after_ms: int, reason: str = "") -> None:
+    def on_refused(
+        self, seqs: Iterable[int], retry_after_ms: int, reason: str = "", leader: NodeId = NOBODY
+    ) -> None:
         """These were, once, definitely not appended: send them again after a while. `reason`: of a `DropReason`."""
-        self._retry_at_ms = self.now_ms + retry_after_ms
+        self._retry_at_ms, self._refused = self.now_ms + retry_after_ms, reason
         refused = [self._outstanding[seq] for seq in seqs if seq in self._outstanding]
-        if all(pending.overtakes for pending in refused):
+        if all(self._outranks(pending) for pending in refused):
             self._overtaking_retry_at_ms = self._retry_at_ms
         for pending in refused:
             pending.unsure = max(0, pending.unsure - 1)
-            pending.refused = reason
+            pending.refused, pending.refused_by = reason, leader
         if self.state is SessionState.OPENING:
             self._opened_sent_ms = -1
         self._send_again(seqs)
@@ -295,6 +313,12 @@ class ClientSession:
 def _gave_up(pending: Pending) -> QuorkerError:
     if pending.first_sent_ms < 0:
         return NotApplied("no leader was reached before the deadline: the command was never sent")
+    if not pending.unsure and pending.refused == DISK_FULL:
+        whose = f"node {pending.refused_by} (the leader)" if pending.refused_by else "the leader"
+        return OutOfSpace(
+            f"the disk of {whose} is nearly full: no new work is taken until there is space. Free some on that disk, "
+            "or delete jobs"
+        )
     if not pending.unsure and pending.refused == OVER_LIMITS:
         return Busy("the cluster is over its limits and refused the command each time: try again later")
     if not pending.unsure:

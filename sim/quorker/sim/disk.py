@@ -176,6 +176,11 @@ class LogDisk:
         self.on_failed: Callable[[Persist], None] = _unowned
         self.on_broken: Callable[[], None] = _unowned
 
+    @property
+    def is_low(self) -> bool:
+        """There is hardly any room left on it."""
+        return False
+
     def open(self) -> bool:
         """A process begins: read what is there. False when that is not possible now."""
         return True

@@ -30,6 +30,7 @@ from quorker.sim.storage_ledger import NO_SNAPSHOT, Held, Ledger, held_by
 SEAL_AFTER_NS: Final = 50 * MS
 FULL_PAUSE_NS: Final = 5 * MS  # before a write that found no room is tried again
 CHUNK_BYTES: Final = 700  # of a snapshot: several make up a file
+LOW_SEGMENTS: Final = 2  # with less room than that the disk counts as nearly full
 SERVED: Final = "corruption is never served"
 CLUSTER_ID: Final = b"a simulated one."
 
@@ -96,7 +97,9 @@ class FileDisk(LogDisk):
         self._file_key = key(seed, "disk files", node_id)
         self._file_draws = 0
         self._empty = durable.state
-        self._settings = StorageSettings(knobs.segment_bytes, knobs.reserve_bytes)
+        self._settings = StorageSettings(
+            knobs.segment_bytes, knobs.reserve_bytes, LOW_SEGMENTS * knobs.segment_bytes
+        )
         self._node_id = node_id
         self._opened = (b"", 0)  # which directory, and how often
         self._acknowledged = Ledger()
@@ -105,6 +108,13 @@ class FileDisk(LogDisk):
         self._healed = False
         self.trust = Trust(others_help=len(durable.snapshot.conf_state.voters) > 2)
         self._format()
+
+    @property
+    def is_low(self) -> bool:
+        storage = self.storage
+        if storage is None or storage.failure or self.fs.capacity >= UNLIMITED:
+            return False
+        return storage.is_low
 
     def _format(self) -> None:
         """Make the directory, as a founder or as one who waits to be invited."""

@@ -130,6 +130,10 @@ def _snapshot_status(replica: Replica, peer: int, ok: bool) -> None:
     replica.snapshot_status(peer, ok=ok)
 
 
+def _disk_space(replica: Replica, low: bool) -> None:
+    replica.disk_space(low=low)
+
+
 _INPUTS: Final[dict[InputKind, Callable[..., object]]] = {
     InputKind.RECEIVE: _receive,
     InputKind.SUBMIT: Replica.submit,
@@ -146,4 +150,5 @@ _INPUTS: Final[dict[InputKind, Callable[..., object]]] = {
     InputKind.SNAPSHOT_STATUS: _snapshot_status,
     InputKind.DISK_LATENCY: Replica.disk_latency,
     InputKind.REQUEST_SNAPSHOT: Replica.request_snapshot,
+    InputKind.DISK_SPACE: _disk_space,
 }

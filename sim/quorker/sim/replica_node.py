@@ -177,6 +177,9 @@ class ReplicaNode(Host):
         self.replica.observe_time(now_ms)
 
     def tick_core(self, now_ms: int) -> None:
+        if self.disk.is_low is self.replica.has_space:
+            self.replica.disk_space(low=self.replica.has_space)
+            self.world.note("disk nearly full" if self.disk.is_low else "disk has space again")
         self.replica.tick(now_ms, self.clock.wall_ms(self.world.kernel.now))
 
     def work(self) -> bool:

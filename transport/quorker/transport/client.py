@@ -283,7 +283,7 @@ class Client:
     def _on_refused(self, refused: ProposeRefused) -> None:
         session = self.driver.session
         if refused.session == session.session_id or session.nonce in refused.seqs:
-            session.on_refused(refused.seqs, refused.retry_after_ms, refused.reason)
+            session.on_refused(refused.seqs, refused.retry_after_ms, refused.reason, refused.leader)
             self._rearmed.set()
 
     def _on_notice(self, notice: Notice) -> list[JobGrant]:

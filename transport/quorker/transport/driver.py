@@ -6,6 +6,7 @@ that must be durable with one fsync, and releases what waited for it. Its twin i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -30,8 +31,11 @@ from quorker.core.replica import Applied, Forward, LoadSnapshot, Refused, Replic
 from quorker.core.wire.storage_errors import DiskFull
 from quorker.transport.clock import monotonic_ms, wall_ms
 
+log = logging.getLogger("quorker.transport.driver")
+
 SEAL_AFTER_MS: Final = 50
-FULL_DISK_PAUSE: Final = 1.0  # seconds
+FULL_DISK_PAUSE_MS: Final = 1_000
+SPACE_LOOK_MS: Final = 500
 TICK_MS_MAX: Final = 25
 PUMP_ROUNDS_MAX: Final = 8  # then other tasks get their turn
 
@@ -73,6 +77,9 @@ class LogDisk(Protocol):
     def wants_prepare(self) -> bool: ...
 
     def prepare(self) -> None: ...
+
+    @property
+    def is_low(self) -> bool: ...
 
 
 class Owner(Protocol):
@@ -121,6 +128,9 @@ class Driver:
         self._lane: list[Persist] = []
         self._written_ms = 0
         self._full_since_ms = 0
+        self._prepare_at_ms = 0
+        self._space_looked_ms = 0
+        self._is_low = False
         self._sealed = True
         self._perform: dict[type[ReplicaEffect], Callable[..., None]] = {
             Send: self._send,
@@ -188,16 +198,31 @@ class Driver:
             if not self._sealed and after - self._written_ms >= SEAL_AFTER_MS:
                 self._sealed = True
                 self.disk.seal()
-            if self.disk.wants_prepare:
+            if self.disk.wants_prepare and after >= self._prepare_at_ms:
                 await self._prepare_segment()
+                self._look_at_space(after)
+            elif after - self._space_looked_ms >= SPACE_LOOK_MS:
+                self._look_at_space(after)
             self.wake()
 
     async def _prepare_segment(self) -> None:
         """The next file of the log, before it is needed: zeroing it takes too long for the loop."""
         try:
             await trio.to_thread.run_sync(self.disk.prepare)
-        except DiskFull:
-            await trio.sleep(FULL_DISK_PAUSE)
+        except DiskFull:  # no reason to keep timers waiting
+            self._prepare_at_ms = monotonic_ms() + FULL_DISK_PAUSE_MS
+
+    def _look_at_space(self, now_ms: int) -> None:
+        self._space_looked_ms = now_ms
+        low = self.disk.is_low
+        if low == self._is_low:
+            return
+        self._is_low = low
+        self.replica.disk_space(low=low)
+        if low:
+            log.warning("disk of node %s is nearly full: new work is refused", self.replica.node_id)
+        else:
+            log.warning("disk of node %s has space again", self.replica.node_id)
 
     def pump(self) -> bool:
         """Perform effects until there are none, or until it is fair to let other tasks run.

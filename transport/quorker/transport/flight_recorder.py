@@ -189,6 +189,10 @@ class RecordedReplica(Replica):
         super().disk_latency(oldest_ms)
         self._remember(InputKind.DISK_LATENCY, oldest_ms)
 
+    def disk_space(self, *, low: bool) -> None:
+        super().disk_space(low=low)
+        self._remember(InputKind.DISK_SPACE, low)
+
     def drain(self) -> list[ReplicaEffect]:
         """Only then is a file worth flushing: the driver is about to act on it."""
         self.draining = True

@@ -45,6 +45,7 @@ class NodeConfig:
     `rejoin`: the directory is not what this node left behind, because it was wiped or put back from a copy: take part
     without a vote until all others have told their terms and a majority of them has brought this node up to date.
     `reserve_bytes`: disk space held back, so that a full disk can still be tidied up; 0 for none.
+    `low_bytes`: with less disk space than that free, a leader takes no new work.
     """
 
     data_dir: Path
@@ -66,6 +67,7 @@ class NodeConfig:
     snapshot_after_entries: int = 20_000
     keep_entries: int = 2_000
     reserve_bytes: int = 32 << 20
+    low_bytes: int = 128 << 20
     record: Path | None = None
     record_bytes_max: int = 256 << 20
 

@@ -73,7 +73,7 @@ async def open_node(config: NodeConfig) -> AsyncGenerator[Node]:
     disk = Disk.open(
         config.data_dir,
         _identity_of(config),
-        StorageSettings(config.segment_bytes, config.reserve_bytes),
+        StorageSettings(config.segment_bytes, config.reserve_bytes, config.low_bytes),
         trust=Trust(config.others_help, config.rejoin),
     )
     _tell(config, disk)
@@ -190,7 +190,7 @@ class _Prepared:
         name = config.name or f"node-{config.node_id}"
         session = SessionConfig(name, config.timing.session_ttl_ms, config.timing.retransmit_ms)
         own = SessionDriver(session, driver.wake, config.default_timeout)
-        node.own = OwnSession(own, node.hosts, node.submit_group)
+        node.own = OwnSession(own, node.hosts, node.submit_group, lambda: replica.raft.leader)
         node.refuse_forwarded = self.network.refuse_forwarded
         node.save_snapshot = self.mover.save
         node.load_snapshot = self.mover.load

@@ -7,19 +7,28 @@ from typing import Any
 
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Cancelled, Notice
+from quorker.core.raft.messages import NodeId
 from quorker.core.session import SessionState
 from quorker.transport.hosting import SessionHosts
 from quorker.transport.session_driver import SessionDriver
 
 
 class OwnSession:
-    """A `Host` whose client lives in this process. `submit(group)` hands a group to the replica."""
+    """A `Host` whose client lives in this process. `submit(group)` hands a group to the replica,
+    `leader()` is the leader it knows."""
 
-    def __init__(self, driver: SessionDriver, hosts: SessionHosts, submit: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        driver: SessionDriver,
+        hosts: SessionHosts,
+        submit: Callable[[bytes], None],
+        leader: Callable[[], NodeId],
+    ) -> None:
         self.driver = driver
         self.answered = False
         self._hosts = hosts
         self._submit = submit
+        self._leader = leader
 
     def flush(self) -> None:
         """Everything that waits to be sent goes to the replica, as one group at a time."""
@@ -54,7 +63,7 @@ class OwnSession:
                 pass  # a granted lock: `quorker.app` asks for it by the ticket of its waiting command
 
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:
-        self.driver.session.on_refused(seqs, retry_after_ms, reason)
+        self.driver.session.on_refused(seqs, retry_after_ms, reason, self._leader())
 
     def on_lost(self, session_id: int, reason: str) -> None:
         if session_id == self.driver.session.session_id:

@@ -36,6 +36,7 @@ class DropReason(Enum):
     TOO_MUCH_UNCOMMITTED = "too many uncommitted bytes"
     NOT_A_MEMBER = "not a member"
     DISK_FAILED = "the disk of this node failed"
+    DISK_FULL = "the disk of this node is nearly full"
     CONFIG_PENDING = "a configuration change is under way"
     LEADER_CHANGED = "the leader changed"
 

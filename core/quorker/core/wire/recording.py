@@ -53,6 +53,7 @@ class InputKind(IntEnum):
     DRAIN = 15
     END = 16
     REQUEST_SNAPSHOT = 17
+    DISK_SPACE = 18
 
 
 @dataclass(frozen=True, slots=True)

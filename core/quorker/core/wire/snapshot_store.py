@@ -36,8 +36,10 @@ class SnapshotWriter:
         cluster_id: bytes,
         temporary: str,
         adopt: Callable[[SnapshotRecord, Callable[[], None]], bool],
+        make_room: Callable[[], bool],
     ) -> None:
         self.meta = meta
+        self._make_room = make_room  # gives up reserved space; False when there is none left
         self._fs = fs
         self._temporary = temporary
         self._adopt = adopt
@@ -90,6 +92,9 @@ class SnapshotWriter:
         try:
             self._fs.pwrite(self._open_handle(), data, self._offset)
         except DiskFull:
+            if self._make_room():
+                self._write(data)
+                return
             self.abort()
             raise
         self._offset += len(data)
@@ -103,9 +108,12 @@ class SnapshotWriter:
 class SnapshotStore:
     """Makes writers and readers, and removes what nobody needs."""
 
-    def __init__(self, fs: GuardedFileSystem, cluster_id: bytes) -> None:
+    def __init__(
+        self, fs: GuardedFileSystem, cluster_id: bytes, make_room: Callable[[], bool] = lambda: False
+    ) -> None:
         self._fs = fs
         self._cluster_id = cluster_id
+        self._make_room = make_room
         self._temporary_files = 0
 
     def writer(
@@ -113,7 +121,7 @@ class SnapshotStore:
     ) -> SnapshotWriter:
         self._temporary_files += 1
         temporary = f"{SNAPSHOT_DIRECTORY}/{meta.index}-{self._temporary_files}{TEMPORARY}"
-        return SnapshotWriter(self._fs, meta, self._cluster_id, temporary, adopt)
+        return SnapshotWriter(self._fs, meta, self._cluster_id, temporary, adopt, self._make_room)
 
     def chunks(self, record: SnapshotRecord) -> Iterator[bytes]:
         """The chunks of a file, verified one by one. Raises CorruptionError when one is damaged or the file is gone."""
@@ -127,6 +135,11 @@ class SnapshotStore:
             )
         finally:
             self._fs.close(handle)
+
+    def remove(self, meta: SnapshotMeta) -> None:
+        """Take back one that was published and never named by the log."""
+        self._fs.unlink(snapshot_path(meta))
+        self._fs.fsync_dir(SNAPSHOT_DIRECTORY)
 
     def damage(self, record: SnapshotRecord) -> CorruptionError | None:
         """What is wrong with a snapshot, after reading all of it."""

@@ -25,6 +25,7 @@ from quorker.core.wire.reserve import Reserve
 from quorker.core.wire.segments import SegmentLane
 from quorker.core.wire.snapshot_meta import SnapshotRecord
 from quorker.core.wire.snapshot_store import SnapshotStore, SnapshotWriter
+from quorker.core.wire.storage_errors import DiskFull
 from quorker.core.wire.storage_open import Trust
 from quorker.core.wire.wal import Record, Truncate
 
@@ -33,10 +34,14 @@ SEGMENT_BYTES_MIN: Final = 1 << 10
 
 @dataclass(frozen=True, slots=True)
 class StorageSettings:
-    """Sizes in bytes. `reserve_bytes`: space held back for a full disk; 0 for none."""
+    """Sizes in bytes. `reserve_bytes`: space held back for a full disk; 0 for none.
+
+    `low_bytes`: with less than that free, the disk counts as nearly full.
+    """
 
     segment_bytes: int = 16 << 20
     reserve_bytes: int = 32 << 20
+    low_bytes: int = 128 << 20
 
     def validate(self) -> None:
         if self.segment_bytes < SEGMENT_BYTES_MIN or self.segment_bytes % 512:
@@ -45,6 +50,8 @@ class StorageSettings:
             )
         if self.reserve_bytes < 0:
             raise ConfigurationError(f"reserve_bytes {self.reserve_bytes}: 0 or more")
+        if self.low_bytes < 0:
+            raise ConfigurationError(f"low_bytes {self.low_bytes}: 0 or more")
 
 
 class LogStorage:
@@ -80,8 +87,9 @@ class LogStorage:
         self._shape = found.log.shape
         self._hard_state = found.log.hard_state
         self._received: dict[tuple[int, int], SnapshotRecord] = {}
-        self._store = SnapshotStore(self._fs, identity.cluster_id)
         self._reserve = Reserve(self._fs, settings.reserve_bytes)
+        self._store = SnapshotStore(self._fs, identity.cluster_id, self._reserve.release)
+        self._low_bytes = settings.low_bytes
         self._slots = found.slots
         self._lane = SegmentLane(
             self._fs,
@@ -162,6 +170,11 @@ class LogStorage:
     @property
     def free_bytes(self) -> int:
         return self._fs.free_bytes()
+
+    @property
+    def is_low(self) -> bool:
+        """The disk is nearly full: what is left is for what ends or keeps what is there, and for snapshots."""
+        return self.free_bytes < self._low_bytes
 
     @property
     def failure(self) -> str:
@@ -317,7 +330,12 @@ class LogStorage:
         publish()
         shape = self._shape.copy()
         shape.note_snapshot(record)
-        self._write_records([record], shape, self._hard_state)
+        try:
+            self._write_records([record], shape, self._hard_state)
+        except DiskFull:
+            if (record.meta.index, record.meta.term) not in self._received:
+                self._store.remove(record.meta)  # nothing names it, and space is short
+            raise
         return True
 
     def _adopt_received(self, record: SnapshotRecord, publish: Callable[[], None]) -> bool:

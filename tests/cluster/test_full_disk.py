@@ -112,7 +112,7 @@ async def test_a_full_disk_refuses_new_jobs_ends_others_and_heals(small_disk: Pa
 
 async def test_a_snapshot_that_needs_the_reserve_makes_room_by_itself(small_disk: Path) -> None:
     """The log of many small changes takes more room than what they changed: nobody has to free anything."""
-    settings = {**SMALL, "snapshot_after_bytes": 8 << 20}
+    settings: dict[str, Any] = {**SMALL, "snapshot_after_bytes": 8 << 20}
     async with local_cluster(small_disk, 1, **settings) as cluster:
         await cluster.elect(1)
         node = cluster[1]

@@ -9,7 +9,7 @@ import pytest
 
 from quorker.sim.case import FaultKind
 from quorker.sim.cluster import run_case
-from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, MILLION, SHORT, Profile, expand
+from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
 from quorker.sim.replay import seed_line
 
 
@@ -47,7 +47,7 @@ def test_a_campaign_on_files_sees_what_it_should() -> None:
 
 def test_job_stores_on_full_disks_break_no_promise() -> None:
     seen: Counter[str] = Counter()
-    profile = replace(JOBS, files_ppm=MILLION)
+    profile = replace(JOBS, files_ppm=FILES.files_ppm)
     for seed in range(25):
         report = run_case(expand(seed, profile))
         assert report.violation is None, seed

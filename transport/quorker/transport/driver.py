@@ -81,6 +81,9 @@ class LogDisk(Protocol):
     @property
     def is_low(self) -> bool: ...
 
+    @property
+    def segment(self) -> int: ...
+
 
 class Owner(Protocol):
     """Who owns the loop (the node): everything that concerns sessions, snapshots and people goes there."""
@@ -130,6 +133,7 @@ class Driver:
         self._full_since_ms = 0
         self._prepare_at_ms = 0
         self._space_looked_ms = 0
+        self._segment = 0
         self._is_low = False
         self._sealed = True
         self._perform: dict[type[ReplicaEffect], Callable[..., None]] = {
@@ -256,6 +260,9 @@ class Driver:
             return
         self._lane.clear()
         self._full_since_ms = 0
+        if self.disk.segment != self._segment:  # a fast writer fills a disk between two looks at the clock
+            self._segment = self.disk.segment
+            self._look_at_space(self.replica.now_ms)
         self._sealed, self._written_ms = False, self.replica.now_ms
         for persist in lane:
             for send in persist.then:
@@ -268,6 +275,7 @@ class Driver:
         now = self.replica.now_ms
         self._full_since_ms = self._full_since_ms or now
         self.replica.disk_latency(now - self._full_since_ms)
+        self._look_at_space(now)
 
     def _send(self, effect: Send) -> None:
         self.links.send(effect.to, effect.message)

@@ -168,6 +168,11 @@ class LogStorage:
         return self._lane.log_bytes
 
     @property
+    def segment(self) -> int:
+        """The number of the file that the log is written to."""
+        return self._lane.segment
+
+    @property
     def free_bytes(self) -> int:
         return self._fs.free_bytes()
 

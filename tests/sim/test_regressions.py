@@ -6,6 +6,7 @@ import pytest
 
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Target
 from quorker.sim.cluster import run_case
+from quorker.sim.disk import DiskKnobs
 from quorker.sim.expansion import JOBS_CHURN, expand
 from quorker.sim.kernel import MS
 from quorker.sim.mutants.cases import forwarded_reads, lagging
@@ -55,3 +56,20 @@ def test_a_member_that_was_removed_keeps_no_session_alive(seed: int) -> None:
 def test_a_grant_that_a_snapshot_had_skipped_is_begun() -> None:
     """It was told after a newer one, and taken for one that had been seen."""
     assert run_case(lagging(36)).violation is None
+
+
+def test_a_leader_that_was_frozen_hears_what_became_of_its_snapshot() -> None:
+    """The twin of the driver forgot its own report while the process was frozen: the member got nothing ever again."""
+    case = Case(
+        seed=27888751945778,
+        voters=1,
+        spares=1,
+        chaos_ns=697 * MS,
+        ops=(Op(410 * MS + 7_600, OpKind.ADD_VOTER, 2),),
+        disk=DiskKnobs(median_ns=4_478_341),
+        plan=(
+            Fault(329 * MS, FaultKind.FLAPPING, 233_199_703, Target.FOLLOWER, 2, 22),
+            Fault(417 * MS, FaultKind.SLOW_NODE, 16 * MS, Target.LEADER, 2, 323),
+        ),
+    )
+    assert run_case(case).violation is None

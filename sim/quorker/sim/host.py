@@ -262,8 +262,12 @@ class Host(ABC):
         """An input that this driver itself causes: never from inside an effect, and never in a later process."""
         incarnation = self.incarnation
 
-        def ask(_: Call) -> None:
-            if incarnation == self.incarnation:
+        def ask(call: Call) -> None:
+            if incarnation != self.incarnation:
+                return
+            if self.paused:  # a driver forgets nothing while it is frozen
+                self.inbox.append(lambda: ask(call))
+            else:
                 self.ask(question)
 
         self.world.kernel.after(delay_ns, ask)

@@ -212,6 +212,7 @@ class Case:
     dead_in_calm: int = 0  # so many members never come back; the others must go on without them
     thorough: bool = False  # also check every invariant of the core itself after every step
     jobs: JobsKnobs | None = None
+    steady: bool = False  # after the recovery, see that a leader stays while it can and goes when it must
 
     @property
     def nodes(self) -> range:

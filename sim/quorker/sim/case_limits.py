@@ -11,6 +11,7 @@ from typing import Final
 from quorker.core.errors import InvalidInput
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind
 from quorker.sim.jobs_cluster import FASTEST_PPM
+from quorker.sim.steady import obstacle
 
 NODES_MAX: Final = 16
 CLIENTS_MAX: Final = 16
@@ -52,6 +53,8 @@ def _of_size(case: Case) -> Iterator[str]:
         yield f"dead_in_calm: {case.dead_in_calm} must leave a majority of {case.voters}"
     if not 0 < case.raft.heartbeat_ms < case.raft.election_ms:
         yield "raft.heartbeat: must be above zero and below raft.election"
+    if case.steady and (problem := obstacle(case)):
+        yield f"steady: {problem}"
 
 
 def _of_clocks(case: Case) -> Iterator[str]:

@@ -18,6 +18,7 @@ from quorker.sim.faults_network import Strike
 from quorker.sim.jobs_cluster import JobsCluster
 from quorker.sim.node import Node
 from quorker.sim.phases import Phases, Recovery
+from quorker.sim.steady import Steadiness, obstacle
 from quorker.sim.story import Story
 from quorker.sim.story_words import lanes_named
 from quorker.sim.trace import Trace, What
@@ -71,6 +72,12 @@ class Cluster(Phases[Node]):
 
     def recovery(self, core: list[NodeId]) -> Recovery:
         return Calm(self.world, self.nodes, core, self.workload)
+
+    def demand_more(self) -> None:
+        if self.case.steady and not obstacle(self.case):
+            steadiness = Steadiness(self.world, self.nodes, self.workload)
+            steadiness.start()
+            self.phase("steady", steadiness.longest_ns, steadiness)
 
     def scan(self) -> None:
         self.world.oracles.scan_states()

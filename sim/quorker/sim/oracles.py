@@ -74,6 +74,9 @@ ORACLES: Final[dict[str, str]] = {
     "store invariant": "what the store keeps beside its records is what they say",
     # the run as a whole
     "liveness": "when all faults have ended, everything works again in time",
+    "stable leader [A2]": "one follower that is cut off, deaf or mute, and comes back, unseats no leader",
+    "stalled leader hands over [A1]": "a leader whose disk writes nothing any more does not go on leading",
+    "succession [A1]": "a dead or deaf leader is followed by another in time",
     "event budget": "a run ends: nothing spins",
     "fatal": "no member finds itself in an impossible state",
     "invariant": "the core's own invariants hold after every step",

@@ -51,6 +51,7 @@ class Phases(ABC, Generic[HostT]):
 
     def __init__(self, case: Case, trace: Trace) -> None:
         self.case = case
+        self._phases = 0
         kernel = kernel_for(trace.story)
         self._first = ConfState(voters=tuple(range(1, case.voters + 1)))
         durables = {node_id: self._formatted(node_id) for node_id in case.nodes}
@@ -85,6 +86,10 @@ class Phases(ABC, Generic[HostT]):
         """The last phase begins, with these members."""
 
     @abstractmethod
+    def demand_more(self) -> None:
+        """Everything works again: demand more of it."""
+
+    @abstractmethod
     def scan(self) -> None:
         """The power is cut: look at what the disks would give back."""
 
@@ -95,7 +100,8 @@ class Phases(ABC, Generic[HostT]):
         self.suffer()
         calm = self._begin_calm()
         calm.start()
-        self._phase("calm", self.case.calm_ns, calm)
+        self.phase("calm", self.case.calm_ns, calm)
+        self.demand_more()
         for node in self.nodes.values():
             node.crash(None)
             node.disk.scan()
@@ -109,7 +115,7 @@ class Phases(ABC, Generic[HostT]):
             node.start()
         self.begin()
         self.nemesis.start()
-        self._phase("chaos", self.case.chaos_ns)
+        self.phase("chaos", self.case.chaos_ns)
 
     def _formatted(self, node_id: NodeId) -> DurableLog:
         """A disk as it is before the first start: founders know each other, spares know nobody."""
@@ -133,19 +139,21 @@ class Phases(ABC, Generic[HostT]):
             world.trace.record(world.kernel.now, What.DELIVERED, target, source)
             node.deliver(item)
 
-    def _phase(self, name: str, length_ns: int, calm: Recovery | None = None) -> None:
+    def phase(self, name: str, length_ns: int, calm: Recovery | None = None) -> None:
         """Run events for so long, or until the calm is done. Too many events are a livelock."""
         world, budget = self.world, self.case.events_max
         kernel = world.kernel
         world.trace.record(kernel.now, What.PHASE, 0, length_ns)
-        kernel.after(length_ns, self._end_phase)
+        self._phases += 1
+        kernel.after(length_ns, self._end_phase, self._phases)
         if not kernel.run_until_stopped(budget):
             raise Violation("event budget", f"{budget} events in the {name} phase at {kernel.now} ns")
         if calm is not None and not calm.done:
             raise calm.verdict()
 
-    def _end_phase(self, _: Call) -> None:
-        self.world.kernel.stop()
+    def _end_phase(self, call: Call) -> None:
+        if call.payload == self._phases:  # a phase that was done early leaves its end behind
+            self.world.kernel.stop()
 
     def _begin_calm(self) -> Recovery:
         """Heal everything; but some members may be gone for good, in one of three ways."""

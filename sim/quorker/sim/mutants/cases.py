@@ -80,6 +80,22 @@ def _collide(case: Case) -> Case:
     )
 
 
+def steady(seed: int) -> Case:
+    """Three members that have nothing to suffer, until they have to keep their leader, and to replace it."""
+    case = expand(seed, TRIO)
+    return replace(
+        case,
+        steady=True,
+        dead_in_calm=0,
+        plan=(),
+        traps=(),
+        clocks=(),
+        raft=replace(case.raft, pre_vote=True, check_quorum=True),
+        network=NetworkKnobs(),
+        disk=DiskKnobs(),
+    )
+
+
 def reading(seed: int) -> Case:
     """Leaders are cut off again and again, while everybody reads through everybody."""
     draw, case = Stream(seed, "reading"), expand(seed, TRIO)
@@ -302,6 +318,7 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         colliding,
         colliding_five,
         colliding_politely,
+        steady,
         reading,
         forwarded_reads,
         cut_off,

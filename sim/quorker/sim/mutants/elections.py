@@ -21,7 +21,14 @@ from quorker.core.raft.roles import Candidate, Leader
 from quorker.core.raft.state import RaftState
 from quorker.sim import checks
 from quorker.sim.host import Host
-from quorker.sim.mutants.cases import churning, colliding, colliding_five, colliding_politely, diverging
+from quorker.sim.mutants.cases import (
+    churning,
+    colliding,
+    colliding_five,
+    colliding_politely,
+    diverging,
+    steady,
+)
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 
 TWO_LEADERS: Final = ("election safety", "leader completeness")
@@ -189,8 +196,9 @@ def answers_do_not_depose(patch: Patch) -> None:
 @bug(
     "A leader that hears nobody goes on leading, and keeps those that hear it from electing another.",
     known="Cloudflare, November 2020",
-    oracles=("liveness",),
-    budget=900,
+    oracles=("succession [A1]", "liveness"),
+    budget=10,
+    case=steady,
 )
 def leader_never_doubts_itself(patch: Patch) -> None:
     patch.replace(election, "_check_quorum", always(True))
@@ -199,7 +207,9 @@ def leader_never_doubts_itself(patch: Patch) -> None:
 @bug(
     "Members campaign without asking first, and nobody protects the leader it hears: a deaf member unseats all.",
     known="Raft 9.6, etcd before pre-vote",
-    oracles=("liveness", "event budget"),
+    oracles=("stable leader [A2]", "succession [A1]"),
+    budget=10,
+    case=steady,
 )
 def deaf_members_disrupt(patch: Patch) -> None:
     def start(raft: RaftState) -> None:
@@ -212,7 +222,9 @@ def deaf_members_disrupt(patch: Patch) -> None:
 @bug(
     "Every election timeout of a member is the same: votes split for ever.",
     known="EastGuard 120",
-    oracles=("liveness", "event budget"),
+    oracles=("succession [A1]", "liveness"),
+    budget=10,
+    case=steady,
 )
 def timeouts_are_not_random(patch: Patch) -> None:
     def fix(raft: RaftState) -> None:
@@ -263,7 +275,9 @@ def no_entry_at_the_start_of_a_term(patch: Patch) -> None:
 @bug(
     "A leader whose disk writes nothing any more goes on leading.",
     known="hashicorp/raft 503, consul 22064, tarantool 9399",
-    oracles=("liveness",),
+    oracles=("stalled leader hands over [A1]",),
+    budget=10,
+    case=steady,
 )
 def stalled_disks_lead(patch: Patch) -> None:
     patch.replace(core.Raft, "disk_latency", always(None))

@@ -1,4 +1,4 @@
-"""The matrix of planted bugs: who found which, after how many runs, at wh
+"""The matrix of planted bugs: who found which, after how many runs, and at what cost.
 
 Like `quorker.sim.fuzz` it looks at a real clock, to tell what a search has cost; nothing depends on it.
 """

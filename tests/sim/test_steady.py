@@ -1,0 +1,74 @@
+"""Steady clusters: the steps are taken and promises kept; each promise, when it is broken, is noticed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from quorker.core.raft import core, election
+from quorker.core.raft.state import RaftState
+from quorker.sim.case import Case, JobsKnobs
+from quorker.sim.cluster import Report, run_case
+from quorker.sim.kernel import MS
+from quorker.sim.mutants.mutant import always
+
+CASE = Case(seed=1, chaos_ns=300 * MS, steady=True)
+KEPT = "stable leader kept"
+
+
+def oracle_of(report: Report) -> str:
+    return report.violation.oracle if report.violation is not None else ""
+
+
+@pytest.mark.parametrize("voters", [3, 4, 5])
+def test_a_healthy_cluster_takes_every_step(voters: int) -> None:
+    for seed in range(8):
+        report = run_case(replace(CASE, seed=seed, voters=voters))
+        assert report.violation is None, seed
+        seen = report.sometimes
+        assert (seen[KEPT], seen["stalled leader handed over"]) == (1, 1)
+        assert seen["leader succeeded in a steady cluster"] == 2
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        replace(CASE, voters=2),
+        replace(CASE, spares=1),
+        replace(CASE, dead_in_calm=1),
+        replace(CASE, raft=replace(CASE.raft, check_quorum=False)),
+        replace(CASE, jobs=JobsKnobs()),
+        replace(CASE, steady=False),
+    ],
+)
+def test_nothing_is_demanded_where_nothing_was_promised(case: Case) -> None:
+    report = run_case(case)
+    assert report.violation is None
+    assert KEPT not in report.sometimes
+
+
+def test_what_comes_before_is_the_same_run() -> None:
+    plain, steady = run_case(replace(CASE, steady=False)), run_case(CASE)
+    assert plain.events < steady.events
+    assert plain.true_ns < steady.true_ns
+
+
+def test_a_leader_that_one_follower_unseats_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(election, "_hears_leader", always(False))
+
+    def hasty(raft: RaftState) -> None:
+        election.campaign(raft, election.Campaign.ELECTION)
+
+    monkeypatch.setattr(election, "start", hasty)
+    assert "stable leader [A2]" in {oracle_of(run_case(replace(CASE, seed=seed))) for seed in range(6)}
+
+
+def test_a_leader_that_keeps_its_stalled_disk_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core.Raft, "disk_latency", always(None))
+    assert oracle_of(run_case(CASE)) == "stalled leader hands over [A1]"
+
+
+def test_a_deaf_leader_that_stays_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(election, "_check_quorum", always(True))
+    assert oracle_of(run_case(CASE)) == "succession [A1]"

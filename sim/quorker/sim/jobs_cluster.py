@@ -161,6 +161,9 @@ class JobsCluster(Phases[ReplicaNode]):
             [
                 self.jobs.wt,
                 self.jobs.latest_due_wt,
+                *(
+                    client.wall_ms() for client in self.clients.values()
+                ),  # what they asked for may still be on its way
                 *(node.clock.wall_ms(now) for node in self.nodes.values()),
             ]
         )

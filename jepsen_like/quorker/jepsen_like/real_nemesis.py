@@ -74,9 +74,10 @@ class LinkedCluster(ProcessCluster):
         self.links.free()
         self.resume(*(node for node in sorted(self.paused) if node in self.running))
         self.paused.clear()
-        for node in self.addresses:
-            if node not in self.running:
-                await self.start(node)
+        async with trio.open_nursery() as nursery:
+            for node in self.addresses:
+                if node not in self.running:
+                    nursery.start_soon(self.start, node)
 
     async def leader(self) -> int | None:
         """Who says so itself, in the highest term; None when nobody does."""

@@ -54,18 +54,25 @@ async def run_real(
         await cluster.wait_leader()
         workload = Workload(case, cluster.links, pace)
         nemesis = RealNemesis(cluster, workload.clients, case, pace)
-        started = trio.current_time()
-        async with trio.open_nursery() as outer:
-            async with trio.open_nursery() as asking:
-                asking.start_soon(workload.run, started, outer)
-                with trio.move_on_at(started + pace.seconds(case.chaos_ns)):
-                    await nemesis.run(started)
-                    await trio.sleep_forever()
-                await cluster.recover()
-            outer.cancel_scope.cancel()
+        async with trio.open_nursery() as clients:
+            await _suffer(cluster, workload, nemesis, clients, pace.seconds(case.chaos_ns))
+            clients.cancel_scope.cancel()
         await cluster.wait_leader()
         verdict = await _reckon(cluster, workload)
         return RealRun(scenario.name, dict(nemesis.struck), await cluster.wait_applied_equally(), verdict)
+
+
+async def _suffer(
+    cluster: LinkedCluster, workload: Workload, nemesis: RealNemesis, clients: trio.Nursery, seconds: float
+) -> None:
+    """Ask and break things for so long, then heal; returns when every call has its answer."""
+    started = trio.current_time()
+    async with trio.open_nursery() as asking:
+        asking.start_soon(workload.run, started, clients)
+        with trio.move_on_at(started + seconds):
+            await nemesis.run(started)
+            await trio.sleep_forever()
+        await cluster.recover()
 
 
 async def _reckon(cluster: LinkedCluster, workload: Workload) -> RealVerdict:

@@ -45,7 +45,7 @@ class RealVerdict:
         """The promises that do not hold, in words; nothing when all is well."""
         counted = {
             "acknowledged jobs are lost": self.lost,
-            "acknowledged jobs have not ended": self.stuck,
+            "jobs have not ended": self.stuck,
             "jobs were completed twice": self.completed_twice,
             "calls made more than one job": self.doubled,
             "jobs exist that were refused, or that nobody asked for": self.ghosts,

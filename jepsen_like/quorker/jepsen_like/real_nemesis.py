@@ -24,7 +24,6 @@ from quorker.sim.case import Case, Fault, FaultKind, Target
 from quorker.sim.faults_network import unseen
 from quorker.sim.kernel import MS
 from quorker.sim.randomness import Stream
-from quorker.transport.connection import Status
 
 OPTIONS: Final = ("--workers", "8")
 
@@ -82,10 +81,15 @@ class LinkedCluster(ProcessCluster):
     async def leader(self) -> int | None:
         """Who says so itself, in the highest term; None when nobody does."""
         found: list[tuple[int, int]] = []
-        for node in self.awake:
-            status: Status | None = await self.status(node)
+
+        async def ask(node: int) -> None:
+            status = await self.status(node)
             if status is not None and status.leader == node:
                 found.append((status.term, node))
+
+        async with trio.open_nursery() as nursery:
+            for node in self.awake:
+                nursery.start_soon(ask, node)
         return max(found)[1] if found else None
 
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from quorker.core.raft import core, rejoin
 from quorker.core.raft.messages import (
     ConfState,
     Entry,
     Forgotten,
     HardState,
-    Message,
-    RequestVote,
     SnapshotMeta,
 )
-from quorker.core.raft.state import RaftState
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
 from quorker.sim.cluster import Cluster, run_case
 from quorker.sim.disk import DurableLog
@@ -103,88 +96,6 @@ def test_an_unnoticed_roll_back_is_noticed_by_the_leader_and_the_member() -> Non
     assert {"damage roll-back", "rejoins", "has its say again"} <= set(report.sometimes)
     named = [line for line in said if "went back from" in line]
     assert len(named) == 2, "its own words, and the leader's"
-
-
-# Planted bugs
-
-
-def damaged(seed: int) -> Case:
-    """Leaders crash and are damaged again and again, so that what a voter forgot matters at once."""
-    case = expand(seed, replace(DAMAGE, sizes=(3,)))
-    kinds = (FaultKind.LOSE_SUFFIX, FaultKind.CRASH, FaultKind.WIPE, FaultKind.ISOLATE)
-    plan = tuple(
-        Fault(
-            at_ns,
-            kinds[place % 4],
-            30 * MS,
-            Target.LEADER if place % 2 else Target.FOLLOWER,
-            1 + place % 3,
-            40,
-        )
-        for place, at_ns in enumerate(range(80 * MS, case.chaos_ns, 45 * MS))
-    )
-    return replace(case, plan=plan, traps=(), raft=replace(case.raft, election_ms=24, heartbeat_ms=5))
-
-
-def votes_while_it_rejoins(patch: pytest.MonkeyPatch) -> None:
-    judge: Callable[[RaftState, Any], None] = core.HANDLERS[RequestVote]
-
-    def on_request_vote(raft: RaftState, message: RequestVote) -> None:
-        waits, raft.rejoining = raft.rejoining, None
-        judge(raft, message)
-        raft.rejoining = waits
-
-    patch.setitem(core.HANDLERS, RequestVote, on_request_vote)
-
-
-def votes_while_it_rejoins_unwatched(patch: pytest.MonkeyPatch) -> None:
-    votes_while_it_rejoins(patch)
-
-    def watch_nothing(_: Message) -> bool:
-        return False
-
-    patch.setattr("quorker.sim.checks._has_a_say", watch_nothing)
-
-
-def has_its_say_at_once(patch: pytest.MonkeyPatch) -> None:
-    def is_complete(*_: object) -> bool:
-        return True
-
-    patch.setattr(rejoin, "_is_complete", is_complete)
-
-
-def marks_no_answer(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RaftState, "rejoin_name", 0)
-
-
-@pytest.mark.parametrize(
-    ("plant", "oracles", "budget"),
-    [
-        (votes_while_it_rejoins, ("no say",), 10),
-        (votes_while_it_rejoins_unwatched, ("one vote", "leader completeness", "election safety"), 200),
-        (has_its_say_at_once, ("one vote", "leader completeness", "election safety", "durability"), 200),
-        (marks_no_answer, ("no say",), 10),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_planted_bug_is_found(
-    plant: Callable[[pytest.MonkeyPatch], None],
-    oracles: tuple[str, ...],
-    budget: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    plant(monkeypatch)
-    for seed in range(budget):
-        violation = run_case(damaged(seed)).violation
-        if violation is not None:
-            assert violation.oracle in oracles, violation
-            return
-    pytest.fail(f"not found within {budget} seeds")
-
-
-def test_runs_made_for_planted_bugs_are_clean_without_them() -> None:
-    for seed in range(25):
-        assert run_case(damaged(seed)).violation is None, seed
 
 
 def test_runs_without_damage_are_what_they_were() -> None:

@@ -20,6 +20,7 @@ from quorker.sim.mutants import catalogue
 from quorker.sim.mutants.cases import GENERATORS
 from quorker.sim.mutants.catalogue import MUTANTS, fast
 from quorker.sim.mutants.hunt import Finding, Verdict, digests, digests_in, hunt
+from quorker.sim.mutants.matrix import Row, is_accepted
 from quorker.sim.mutants.mutant import Mutant, Patch, PlantError, bug, planted
 
 FAST: Final = [mutant.name for mutant in fast()]
@@ -128,6 +129,23 @@ def test_an_unexpected_oracle_is_no_success() -> None:
 def test_a_bug_that_is_not_seen_is_missed() -> None:
     harmless = replace(MUTANTS["repeated-requests-are-ignored"], equivalent="", oracles=("one vote",))
     assert hunt(harmless, 3).verdict is Verdict.MISSED
+
+
+ROW: Final = Row("a-bug", "area", ("one vote",), Verdict.FOUND)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "accepted"),
+    [
+        ([Verdict.FOUND] * 9 + [Verdict.MISSED], True),
+        ([Verdict.FOUND] * 8 + [Verdict.MISSED], False),
+        ([Verdict.FOUND] * 19 + [Verdict.MISTAKEN], False),
+        ([Verdict.SILENT] * 9 + [Verdict.MISSED], False),
+        ([Verdict.SILENT], True),
+    ],
+)
+def test_one_in_ten_may_be_missed_but_none_mistaken(verdicts: list[Verdict], accepted: bool) -> None:
+    assert is_accepted([replace(ROW, verdict=verdict) for verdict in verdicts]) is accepted
 
 
 # ---------------------------------------------------------------------- replaying

@@ -91,13 +91,19 @@ class Wire:
 
     def read(self, data: bytes, said: tuple[Any, Any], word: int) -> None:
         """The bytes arrive in pieces, cut at places that `word` tells, and must say the same again."""
+        expected = records_of(*said)
+        try:
+            heard = self._heard(data, word)
+        except ProtocolError as error:
+            raise Violation(ORACLE, f"{expected} was refused: {error}") from error
+        if heard != expected:
+            raise Violation(ORACLE, f"{expected} was heard as {heard}")
+
+    def _heard(self, data: bytes, word: int) -> list[Any]:
         frames: list[Frame] = []
         for piece in pieces(data, word):
             frames += self._reader.feed(piece)
-        heard = [decode(kind, payload) for kind, payload in frames]
-        expected = records_of(*said)
-        if heard != expected:
-            raise Violation(ORACLE, f"{expected} was heard as {heard}")
+        return [decode(kind, payload) for kind, payload in frames]
 
     def tear(self, data: bytes, word: int) -> None:
         """The connection ends within these bytes: no part of a frame may pass for a message."""
@@ -106,7 +112,7 @@ class Wire:
         if len(self._reader.feed(torn)) >= whole:
             raise Violation(ORACLE, f"{len(torn)} of {len(data)} bytes pass for all of it")
         try:
-            self._reader.feed(b"\xff" * len(data))  # whatever else comes is not the rest of it
+            self._reader.feed(bytes(byte ^ 0xFF for byte in data[len(torn) :]))  # not the rest of it
         except ProtocolError:
             return
         raise Violation(ORACLE, "a frame was completed by bytes of another connection")

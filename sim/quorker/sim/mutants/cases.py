@@ -24,7 +24,7 @@ from quorker.sim.case import (
     Trap,
 )
 from quorker.sim.disk import DiskKnobs
-from quorker.sim.expansion import CHURN, FILES, JOBS, SHORT, Profile, expand
+from quorker.sim.expansion import CHURN, DAMAGE, FILES, JOBS, SHORT, Profile, expand
 from quorker.sim.kernel import MS
 from quorker.sim.network import NetworkKnobs
 from quorker.sim.randomness import MILLION, Stream
@@ -240,6 +240,33 @@ def installing(seed: int) -> Case:
     )
 
 
+def breaking(seed: int) -> Case:
+    """Members speak in real bytes, over connections that are reset all the time; snapshots and exchanged voters too."""
+    draw, case = Stream(seed, "breaking"), swapping(seed)
+    resets = [
+        Fault(at_ns, FaultKind.CONNECTION_RESET, MS, node=draw.between(1, len(case.nodes)))
+        for at_ns in range(20 * MS, case.chaos_ns, 15 * MS)
+    ]
+    return replace(
+        case,
+        plan=tuple(sorted((*case.plan, *resets), key=lambda fault: fault.at_ns)),
+        machine=MachineKnobs(snapshot_every=6),
+        network=replace(case.network, wire_bytes=True, connections=True),
+    )
+
+
+def damaged(seed: int) -> Case:
+    """Leaders crash and are damaged again and again, so that what a voter forgot matters at once."""
+    case = expand(seed, replace(DAMAGE, sizes=(3,)))
+    kinds = (FaultKind.LOSE_SUFFIX, FaultKind.CRASH, FaultKind.WIPE, FaultKind.ISOLATE)
+    targets = (Target.FOLLOWER, Target.LEADER)
+    plan = tuple(
+        Fault(at_ns, kinds[place % 4], 30 * MS, targets[place % 2], 1 + place % 3, 40)
+        for place, at_ns in enumerate(range(80 * MS, case.chaos_ns, 45 * MS))
+    )
+    return replace(case, plan=plan, traps=(), raft=replace(case.raft, election_ms=24, heartbeat_ms=5))
+
+
 def contending(seed: int) -> Case:
     """Everybody wants the same two locks, waits for them, and is cut off meanwhile."""
     draw, case = Stream(seed, "contending"), cut_off(seed)
@@ -298,14 +325,14 @@ def saving(seed: int) -> Case:
     return replace(dying(seed), machine=MachineKnobs(snapshot_every=4))
 
 
-DAMAGE: Final = (FaultKind.FILE_ROT, FaultKind.FILE_ROT, FaultKind.FILE_STALE, FaultKind.FILE_MISDIRECTED)
+BLOWS: Final = (FaultKind.FILE_ROT, FaultKind.FILE_ROT, FaultKind.FILE_STALE, FaultKind.FILE_MISDIRECTED)
 
 
 def damaging(seed: int) -> Case:
     """A disk is damaged and its member dies, in every run."""
     draw, case = Stream(seed, "damaging"), expand(seed, FILES_TRIO)
     at_ns = draw.between(case.chaos_ns // 4, case.chaos_ns)
-    blow = Fault(at_ns, draw.choice(DAMAGE), MS, node=draw.between(1, 3), amount=draw.below(1 << 31) * 2 + 1)
+    blow = Fault(at_ns, draw.choice(BLOWS), MS, node=draw.between(1, 3), amount=draw.below(1 << 31) * 2 + 1)
     return replace(case, dead_in_calm=0, plan=(blow,), traps=())
 
 
@@ -325,6 +352,8 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         diverging,
         swapping,
         installing,
+        breaking,
+        damaged,
         contending,
         lagging,
         on_files,

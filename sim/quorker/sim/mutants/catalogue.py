@@ -6,6 +6,7 @@ from typing import Final
 
 from quorker.sim.mutants import (
     client,
+    damage,
     elections,
     log_time,
     membership,
@@ -17,6 +18,7 @@ from quorker.sim.mutants import (
     snapshots,
     storage,
     store,
+    transport,
 )
 from quorker.sim.mutants.mutant import Mutant
 
@@ -33,6 +35,8 @@ AREAS: Final = (
     sessions,
     client,
     replica,
+    transport,
+    damage,
 )
 MUTANTS: Final[dict[str, Mutant]] = {mutant.name: mutant for area in AREAS for mutant in area.MUTANTS}
 

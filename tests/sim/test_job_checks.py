@@ -187,6 +187,14 @@ def test_a_session_that_was_silent_for_its_time_expires(log: Log) -> None:
     log.apply(notices=(EXPIRED[0],))
 
 
+def test_a_lease_that_was_acknowledged_later_than_it_was_renewed_in_the_log(log: Log) -> None:
+    log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
+    log.jobs.lease_gaps.on_sent(9, [1], 200 * MS)
+    log.jobs.lease_gaps.on_reply(9, 1, DONE)
+    log.now_ms = log.lt = 1_000
+    rejects("leases last [T2]", lambda: log.apply(notices=(EXPIRED[0],)))
+
+
 def test_a_session_that_is_opened_twice(log: Log) -> None:
     log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))
     log.apply_group(0, OPEN, Outcome(replies=[(0, 77, (0, 9))]))

@@ -10,11 +10,11 @@ from typing import Final
 
 from quorker.core.errors import InvalidInput
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind
-from quorker.sim.jobs_cluster import FASTEST_PPM
 from quorker.sim.steady import obstacle
 
 NODES_MAX: Final = 16
 CLIENTS_MAX: Final = 16
+FASTEST_PPM: Final = 90_000  # no clock may be wrong by more, at its start or later
 OF_BARE_MEMBERS: Final = frozenset({OpKind.PROPOSE, OpKind.READ})
 OF_MEMBERSHIP: Final = frozenset({OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP})
 

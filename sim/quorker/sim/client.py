@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from quorker.core.errors import NotApplied, QuorkerError, Rejected
+from quorker.core.jobs.batch import decode_group
 from quorker.core.jobs.commands import (
     AcquireLock,
     Command,
@@ -217,6 +218,9 @@ class SimClient:
 
     def _flush(self) -> None:
         while self.line is not None and self.line.up and (group := self.session.take_group()):
+            sent = decode_group(group)
+            seqs = (seq for seq, _ in sent.commands)
+            self._jobs.lease_gaps.on_sent(sent.session, seqs, self._world.kernel.now)
             self.line.to_member(self.line.member.on_submit, self.line, group)
 
     # ------------------------------------------------------------------ from the member
@@ -224,6 +228,7 @@ class SimClient:
     def on_opened(self, nonce: int, session_id: int) -> None:
         self._hear()
         if nonce == self.session.nonce:
+            self._jobs.lease_gaps.on_opened(nonce, session_id)
             self.session.on_opened(session_id)
             self._note(f"has session {session_id}")
         self._flush()
@@ -231,6 +236,7 @@ class SimClient:
     def on_reply(self, session_id: int, seq: int, reply: Any) -> None:
         self._hear()
         if session_id and session_id == self.session.session_id:
+            self._jobs.lease_gaps.on_reply(session_id, seq, reply)
             self.session.on_reply(seq, reply)
             if self.session.state is SessionState.LOST:
                 self._on_lost(self.session.lost_reason)

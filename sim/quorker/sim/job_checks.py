@@ -36,14 +36,12 @@ from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.checks import FIRST, Oracles, Violation
 from quorker.sim.host import ignore
 from quorker.sim.kernel import MS
+from quorker.sim.lease_gaps import NOT_APPLIED, LeaseGaps
 from quorker.sim.line import Query
 from quorker.sim.real_time import RealTime
 from quorker.sim.store_invariants import check_store
 from quorker.sim.witness import Witness
 
-NOT_APPLIED: Final = frozenset(
-    {"session_expired", "stale_sequence", "bad_command", "no_session", "entry_full"}
-)
 TIMED_OUT: Final = (
     "timeout"  # why a job is taken away that was not reported in time: its worker has stopped before
 )
@@ -111,6 +109,7 @@ class JobOracles:
         self.ended: dict[str, None] = {}
         self.grants = self.completions = 0
         self.real_time = RealTime()
+        self.lease_gaps = LeaseGaps(rate_ppm_max)
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
@@ -257,6 +256,8 @@ class JobOracles:
             raise Violation(
                 "not before its time [T2]", f"session {session} ends at {self._last[1]}, had {life}"
             )
+        if life is not None and reason == "expired" and self.judges_time:
+            self.lease_gaps.on_expired(session, life.ttl_ms, self._last[3])
         for job_id in [job_id for job_id, held in self.holders.items() if held.session == session]:
             del self.holders[job_id]
         for resource in self._bound.pop(session, set()):

@@ -23,6 +23,7 @@ from quorker.sim.faults_network import Strike
 from quorker.sim.host import Host, leader_of
 from quorker.sim.job_checks import JobOracles, Order
 from quorker.sim.kernel import MS, Call
+from quorker.sim.lease_gaps import fastest_ppm
 from quorker.sim.membership import CHANGES
 from quorker.sim.phases import Phases, Recovery
 from quorker.sim.replica_node import ReplicaNode
@@ -30,7 +31,6 @@ from quorker.sim.story import Kind
 from quorker.sim.witness import Witness
 from quorker.sim.world import World
 
-FASTEST_PPM = 90_000  # no case has a clock, or changes one, by more
 LOOK_MS = 50
 CONTEXTS_OF_CHANGES = 1 << 41  # far from those that replicas count for their batches
 
@@ -42,7 +42,7 @@ class JobsCluster(Phases[ReplicaNode]):
 
     def prepare(self) -> None:
         self.knobs = self.case.jobs or JobsKnobs()
-        self.jobs = JobOracles(self.world.oracles, FASTEST_PPM)
+        self.jobs = JobOracles(self.world.oracles, fastest_ppm(self.case))
         self.jobs.witness = Witness()
         self.beliefs = Beliefs(self.world)
         self.jobs.on_revoked = self.beliefs.revoke

@@ -69,6 +69,7 @@ ORACLES: Final[dict[str, str]] = {
     "log time is slow enough [T1]": "log time runs at most as fast as the fastest clock",
     "not before it is due [T6]": "nothing scheduled runs early",
     "not before its time [T2]": "a session that expires was silent for its whole time to live",
+    "leases last [T2]": "a session lives its time from the sending of what was acknowledged last, in true time",
     "one job per key": "a unique key stands for one job until that has ended",
     "started once": "nobody begins what it was granted a second time",
     "store invariant": "what the store keeps beside its records is what they say",

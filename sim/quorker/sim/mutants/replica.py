@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from quorker.core.jobs.outcome import DigestClaim
+from quorker.core.jobs.batch import decode_group
+from quorker.core.jobs.commands import KeepAlive, decode
+from quorker.core.jobs.outcome import OK, DigestClaim
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import DropReason, RoleChanged
 from quorker.core.raft.messages import Entry, SnapshotMeta
 from quorker.core.replica import Replica
-from quorker.sim.mutants.cases import busy, lagging
+from quorker.sim.line import Line
+from quorker.sim.mutants.cases import busy, cut_off, lagging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.replica_node import ReplicaNode
 
@@ -35,7 +38,7 @@ def appended_commands_are_refused(patch: Patch) -> None:
 @bug(
     "Who is next is decided by the order of a hash table, which differs between members.",
     known="every state machine that walks a set",
-    oracles=DIFFERENT,
+    oracles=(*DIFFERENT, "witness [C1]"),
     budget=20,
     case=busy,
 )
@@ -143,6 +146,24 @@ def claims_are_of_another_index(patch: Patch) -> None:
         return make(self, claim._replace(at=claim.at - 1))
 
     make = patch.replace(Replica, "_group_of", group_of)
+
+
+@bug(
+    "A member acknowledges renewals by itself, before they are in the log.",
+    known="lease stores whose keep-alives are answered by any member",
+    oracles=("leases last [T2]",),
+    budget=20,
+    case=cut_off,
+)
+def renewals_are_acknowledged_too_soon(patch: Patch) -> None:
+    def on_submit(self: ReplicaNode, line: Line, data: bytes) -> None:
+        submit(self, line, data)
+        group = decode_group(data)
+        for seq, wire in group.commands:
+            if isinstance(decode(wire), KeepAlive):
+                line.to_client(line.client.on_reply, group.session, seq, OK)
+
+    submit = patch.replace(ReplicaNode, "on_submit", on_submit)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

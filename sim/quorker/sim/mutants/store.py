@@ -22,6 +22,7 @@ FENCED: Final = ("fenced [T4]",)
 ONE_HOLDER: Final = ("one holder [J3]",)
 DIFFERENT: Final = ("replicas are equal [C5]",)
 UNFINISHED: Final = ("liveness", "store invariant")
+MODEL: Final = ("witness [C1]",)  # it knows at once what must be granted, cancelled and kept
 
 
 def by_the_present_token(tables: Tables, command: Any) -> Any:
@@ -111,7 +112,7 @@ def tokens_are_used_again(patch: Patch) -> None:
 
 @bug(
     "A running job that is requeued by hand is not taken from its worker.",
-    oracles=(*ONE_HOLDER, "fenced [T4]"),
+    oracles=(*ONE_HOLDER, *FENCED, *MODEL),
     budget=20,
     case=busy,
 )
@@ -122,7 +123,7 @@ def requeued_jobs_are_not_revoked(patch: Patch) -> None:
 @bug(
     "What an enqueue has acknowledged is sometimes not there.",
     known="dkron 998, NATS 7549",
-    oracles=("acknowledged is not lost [J1]",),
+    oracles=("acknowledged is not lost [J1]", *MODEL),
     budget=20,
     case=busy,
 )
@@ -141,7 +142,7 @@ def acknowledged_jobs_are_dropped(patch: Patch) -> None:
 @bug(
     "A job whose worker vanished is not put back into its queue.",
     known="dkron 1210: jobs stop after an election",
-    oracles=UNFINISHED,
+    oracles=(*UNFINISHED, *MODEL),
     budget=20,
     case=busy,
 )
@@ -155,7 +156,7 @@ def lost_jobs_are_not_put_back(patch: Patch) -> None:
 @bug(
     "A slot that has become free is not offered again: after a while nobody is given anything.",
     known="NATS 4736 and 7680, stuck consumers",
-    oracles=UNFINISHED,
+    oracles=(*UNFINISHED, *MODEL),
     budget=20,
     case=busy,
 )
@@ -165,7 +166,7 @@ def slots_leak(patch: Patch) -> None:
 
 @bug(
     "A job that comes into a queue wakes nobody.",
-    oracles=UNFINISHED,
+    oracles=(*UNFINISHED, *MODEL),
     budget=20,
     case=busy,
 )
@@ -269,7 +270,7 @@ def deleted_jobs_stay_in_the_queue(patch: Patch) -> None:
 @bug(
     "A store that was rebuilt from a snapshot has forgotten how often jobs had failed.",
     known="retry counters beside the state",
-    oracles=DIFFERENT,
+    oracles=(*DIFFERENT, *MODEL),
     budget=20,
     case=busy,
 )

@@ -7,7 +7,7 @@ import pytest
 from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Target
 from quorker.sim.cluster import run_case
 from quorker.sim.disk import DiskKnobs
-from quorker.sim.expansion import JOBS_CHURN, expand
+from quorker.sim.expansion import JOBS, JOBS_CHURN, expand
 from quorker.sim.kernel import MS
 from quorker.sim.mutants.cases import forwarded_reads, lagging
 
@@ -73,3 +73,9 @@ def test_a_leader_that_was_frozen_hears_what_became_of_its_snapshot() -> None:
         ),
     )
     assert run_case(case).violation is None
+
+
+@pytest.mark.parametrize("seed", [3000127, 610035])
+def test_a_dead_member_answers_nobody(seed: int) -> None:
+    """Its twin answered a client that came back from the memory of the process that had died."""
+    assert run_case(expand(seed, JOBS)).violation is None

@@ -226,11 +226,15 @@ class ReplicaNode(Host):
         self._submit(group, self.id)
 
     def on_attach(self, line: Line, session_id: int) -> None:
+        if self.raft is None:
+            return  # nobody is there, and what was in memory answers nobody
         self._by_session[session_id] = line
         self._repeat_missed(session_id, line)
 
     def on_query(self, line: Line, query: Query) -> None:
         """A linearizable read first asks who leads; a local one waits until this session's own writes are here."""
+        if self.raft is None:
+            return
         if query.linearizable:
             self._queries += 1
             context = READS | self.incarnation << 20 | self._queries

@@ -25,7 +25,7 @@ def fastest_ppm(case: Case) -> int:
     """How much too fast the monotonic clock of any member of this run ever is, at most."""
     members = (clock.rate_ppm for clock in case.clocks[: len(case.nodes)])
     changes = (fault.amount for fault in case.plan if fault.kind is FaultKind.CLOCK_RATE)
-    return max(0, *members, *changes)
+    return max((0, *members, *changes))
 
 
 class LeaseGaps:

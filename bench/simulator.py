@@ -19,9 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quorker.sim.case import Case
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import PROFILES, expand
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.expansion import PROFILES, expand
+from quorker.sim.runs.cluster import run_case
 
 Figures = dict[str, float]
 

@@ -13,7 +13,7 @@ from quorker.app.cli import main
 from quorker.app.cli.sim.program import VERBS
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from quorker.core.raft.state import RaftState
-from quorker.sim.oracles import ORACLES
+from quorker.sim.oracles.names import ORACLES
 
 Capture = pytest.CaptureFixture[str]
 SMALL = 'chaos = "300ms"\n[[ops]]\nat = "150ms"\nkind = "propose"\nnode = 0\n'

@@ -12,7 +12,7 @@ from quorker.app.cli import main
 from quorker.app.cli.sim.fuzz import Progress
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from quorker.core.raft.state import RaftState
-from quorker.sim.fuzz import Batch, Campaign, Chunk, Plan, Totals, run_chunk
+from quorker.sim.campaign.fuzz import Batch, Campaign, Chunk, Plan, Totals, run_chunk
 
 Capture = pytest.CaptureFixture[str]
 
@@ -84,7 +84,7 @@ def test_a_campaign_goes_on_from_its_state(capsys: Capture, monkeypatch: pytest.
         chunks.append(chunk)
         return run_chunk(chunk, keep_going=keep_going)
 
-    monkeypatch.setattr("quorker.sim.fuzz.run_chunk", run_and_count)
+    monkeypatch.setattr("quorker.sim.campaign.fuzz.run_chunk", run_and_count)
     assert main([*line, "--seeds", "60"]) == EXIT_OK
     assert capsys.readouterr().out.startswith("60 runs, ")
     assert chunks == [Chunk("short", 50, 10)]

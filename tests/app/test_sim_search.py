@@ -10,8 +10,8 @@ import pytest
 from quorker.app.cli import main
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from quorker.core.raft.state import RaftState
-from quorker.sim.cluster import run_case
-from quorker.sim.scenario import Outcome, load
+from quorker.sim.cases.scenario import Outcome, load
+from quorker.sim.runs.cluster import run_case
 
 Capture = pytest.CaptureFixture[str]
 

@@ -10,8 +10,8 @@ import pytest
 from quorker.app.cli import main
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 from quorker.core.raft.state import RaftState
-from quorker.sim.expansion import expand
-from quorker.sim.replay import token_of
+from quorker.sim.cases.expansion import expand
+from quorker.sim.cases.replay import token_of
 
 Capture = pytest.CaptureFixture[str]
 

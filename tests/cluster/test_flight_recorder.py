@@ -20,10 +20,10 @@ from quorker.core.replica import LogClock, Replica
 from quorker.core.wire.recording import InputKind, Recording, read_recording
 from quorker.jepsen_like.calls import count_up, enqueue, ignore_cancel, receive
 from quorker.jepsen_like.local_cluster import LocalCluster, local_cluster
-from quorker.sim.explain import causal_past
-from quorker.sim.recorded_run import replay
-from quorker.sim.recorded_story import Told, merged, tell
-from quorker.sim.story import Kind, Story
+from quorker.sim.recordings.replay import replay
+from quorker.sim.recordings.story import Told, merged, tell
+from quorker.sim.stories.explain import causal_past
+from quorker.sim.stories.story import Kind, Story
 from quorker.transport import node_start
 from quorker.transport.flight_recorder import RecordedReplica, Recorder
 from quorker.transport.node_config import NodeConfig

@@ -22,9 +22,9 @@ from quorker.jepsen_like.real_clients import Record
 from quorker.jepsen_like.real_nemesis import linked_cluster
 from quorker.jepsen_like.real_run import run_real
 from quorker.jepsen_like.real_verdict import NOT_JUDGED, judge
-from quorker.sim.case import Case, ClockKnobs, Fault, FaultKind, RaftKnobs
-from quorker.sim.kernel import SECOND
-from quorker.sim.scenario import Scenario, load, shipped
+from quorker.sim.cases.case import Case, ClockKnobs, Fault, FaultKind, RaftKnobs
+from quorker.sim.cases.scenario import Scenario, load, shipped
+from quorker.sim.world.kernel import SECOND
 
 CHAOS_SECONDS = 5.0
 

@@ -10,8 +10,8 @@ import pytest
 from quorker.core.wire.recording import read_recording
 from quorker.jepsen_like.calls import count_up
 from quorker.jepsen_like.processes import ProcessCluster
-from quorker.sim.recorded_story import ending_of, merged, tell
-from quorker.sim.story import Kind
+from quorker.sim.recordings.story import ending_of, merged, tell
+from quorker.sim.stories.story import Kind
 from quorker.transport.client import open_client
 
 pytestmark = pytest.mark.trio

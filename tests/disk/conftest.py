@@ -10,8 +10,8 @@ import pytest
 from quorker.core.raft.messages import ConfState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Witness
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Witness
 
 Opener: TypeAlias = Callable[[ForgetfulFileSystem], LogStorage]
 

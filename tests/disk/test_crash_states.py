@@ -17,8 +17,8 @@ from quorker.core.errors import CorruptionError, StorageFailed
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
 from quorker.core.wire.storage import LogStorage
-from quorker.sim.crash_states import ForgetfulFileSystem, Image
-from quorker.sim.storage_ledger import Held, Witness, held_by
+from quorker.sim.disks.crash_states import ForgetfulFileSystem, Image
+from quorker.sim.disks.storage_ledger import Held, Witness, held_by
 
 STATES_PER_POINT: Final = 1024
 MEMBERS: Final = ConfState((1, 2, 3), (4,))

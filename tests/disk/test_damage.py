@@ -18,8 +18,8 @@ from quorker.core.raft.messages import ConfState, HardState, SnapshotMeta
 from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Held, Ledger, Witness, held_by
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Held, Ledger, Witness, held_by
 
 Image = dict[str, bytes | None]
 SEGMENT: Final = 1024

@@ -19,7 +19,7 @@ from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import StorageSettings
 from quorker.core.wire.storage_errors import DiskFull
-from quorker.sim.storage_ledger import Witness, held_by
+from quorker.sim.disks.storage_ledger import Witness, held_by
 from quorker.transport.disk import Disk
 
 MEMBERS = ConfState((1, 2, 3))

@@ -14,8 +14,8 @@ from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.identity import IDENT, Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
 from quorker.core.wire.storage_open import Trust
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Witness
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Witness
 
 SEGMENT = 1024
 IDENTITY = Identity(b"the cluster's id", 1, b"the directory id")

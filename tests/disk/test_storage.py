@@ -19,8 +19,8 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, EntryKind, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Witness, held_by
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Witness, held_by
 
 Opener = Callable[[ForgetfulFileSystem], LogStorage]
 MEMBERS = ConfState((1, 2, 3), (4,), (1, 2), (5,), auto_leave=True)

@@ -8,8 +8,8 @@ from quorker.core.errors import CorruptionError
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, HardState, SnapshotMeta
 from quorker.core.wire.storage_describe import describe_storage
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Witness
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Witness
 
 
 def described(fs: ForgetfulFileSystem, entries: bool = False) -> str:

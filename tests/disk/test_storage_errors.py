@@ -14,8 +14,8 @@ from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
 from quorker.core.wire.storage_errors import DiskFull
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.storage_ledger import Witness, held_by
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.storage_ledger import Witness, held_by
 
 Opener = Callable[[ForgetfulFileSystem], LogStorage]
 MEMBERS = ConfState((1, 2, 3))

@@ -10,8 +10,8 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, EntryKind, HardState, SnapshotMeta
 from quorker.core.wire.identity import Identity
 from quorker.core.wire.storage import LogStorage, StorageSettings
-from quorker.sim.crash_states import ForgetfulFileSystem, Image
-from quorker.sim.storage_ledger import Witness, held_by
+from quorker.sim.disks.crash_states import ForgetfulFileSystem, Image
+from quorker.sim.disks.storage_ledger import Witness, held_by
 
 MEMBERS = ConfState((1, 2, 3))
 SIZES = st.lists(st.integers(0, 900), min_size=1, max_size=4)

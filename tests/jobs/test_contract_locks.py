@@ -6,7 +6,7 @@ import pytest
 
 from quorker.core.jobs.commands import AcquireLock, Maintain, TryLock, Unlock
 from quorker.core.jobs.limits import Limits
-from quorker.sim.lone_store import LoneStore
+from quorker.sim.bare.lone_store import LoneStore
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.lifecycle import STATES
 from quorker.core.jobs.limits import DEFAULT_LIMITS, Limits
 from quorker.core.jobs.new_job import NewJob, RetryPolicy
-from quorker.sim.lone_store import FIRST_WT, LoneStore
+from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import JobGrant, NewJob
 from quorker.core.jobs.records import LeaseKind
-from quorker.sim.lone_store import FIRST_WT, LoneStore
+from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.jobs_contract import CONTRACT_HANDLERS
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob
-from quorker.sim.lone_store import FIRST_WT, LoneStore
+from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
 
 MONTH = 30 * 24 * 3600 * 1000
 MINUTE = 60_000

@@ -20,7 +20,7 @@ from quorker.core.jobs.lifecycle import (
 )
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.transitions import enter
-from quorker.sim.lone_store import LoneStore
+from quorker.sim.bare.lone_store import LoneStore
 
 
 def test_the_table_names_known_states_and_what_happened() -> None:

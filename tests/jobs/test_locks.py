@@ -8,7 +8,7 @@ from quorker.core.jobs import locks
 from quorker.core.jobs.commands import AcquireLock, CloseSession, KeepAlive, ReleaseLock
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import LockGrant
-from quorker.sim.lone_store import LoneStore
+from quorker.sim.bare.lone_store import LoneStore
 
 
 @pytest.fixture

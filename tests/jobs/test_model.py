@@ -18,7 +18,7 @@ from quorker.core.jobs.batch import encode_entry, encode_group
 from quorker.core.jobs.bounds import ON
 from quorker.core.jobs.outcome import LockGrant, Outcome
 from quorker.core.jobs.store import JobStore
-from quorker.sim.naive_jobs import DAY_MS, STATES, Naive, NaiveJob, NaiveLock, NaiveSession
+from quorker.sim.model.jobs import DAY_MS, STATES, Naive, NaiveJob, NaiveLock, NaiveSession
 
 Pick: TypeAlias = st.DataObject
 CONDITIONS: st.SearchStrategy[ON] = st.sampled_from(["success", "failure", "any", "deleted"])

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorker.core.jobs.store import JobStore
-from quorker.sim.store_invariants import check_store, check_successors
-from quorker.sim.store_traffic import SMALL_LIMITS, StoreTraffic
+from quorker.sim.bare.store_traffic import SMALL_LIMITS, StoreTraffic
+from quorker.sim.oracles.store_invariants import check_store, check_successors
 
 PRINT_DIGEST = """
-from quorker.sim.store_traffic import StoreTraffic
+from quorker.sim.bare.store_traffic import StoreTraffic
 traffic = StoreTraffic(7)
 for _ in traffic.entries(150): pass
 print(traffic.store.digest().hex())

@@ -15,7 +15,7 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob, RetryPolicy
-from quorker.sim.lone_store import FIRST_WT, LoneStore
+from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
 
 DAY = 24 * 3600 * 1000
 

@@ -21,7 +21,7 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.store import WINDOW
-from quorker.sim.lone_store import LoneStore
+from quorker.sim.bare.lone_store import LoneStore
 
 
 @pytest.fixture

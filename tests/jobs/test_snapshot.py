@@ -16,8 +16,8 @@ from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.snapshot import FOOTER_BYTES, BadSnapshot
 from quorker.core.jobs.store import JobStore
-from quorker.sim.lone_store import LoneStore
-from quorker.sim.store_traffic import StoreTraffic
+from quorker.sim.bare.lone_store import LoneStore
+from quorker.sim.bare.store_traffic import StoreTraffic
 
 
 def busy_store(entries: int = 150) -> JobStore:

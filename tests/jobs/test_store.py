@@ -31,9 +31,9 @@ from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.outcome import Reply
 from quorker.core.jobs.store import HANDLERS, JobStore
 from quorker.core.jobs.tables import ORDINALS_FOR_COMMANDS, ORDINALS_MAX, Tables
-from quorker.sim.lone_store import LoneStore
-from quorker.sim.store_invariants import check_store
-from quorker.sim.store_traffic import SMALL_LIMITS, StoreTraffic
+from quorker.sim.bare.lone_store import LoneStore
+from quorker.sim.bare.store_traffic import SMALL_LIMITS, StoreTraffic
+from quorker.sim.oracles.store_invariants import check_store
 
 _codec: Any = msgpack
 

@@ -30,7 +30,7 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.store import HANDLERS
 from quorker.core.jobs.transaction import contract_op
-from quorker.sim.lone_store import LoneStore
+from quorker.sim.bare.lone_store import LoneStore
 
 
 @pytest.fixture

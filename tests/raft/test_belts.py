@@ -34,7 +34,7 @@ from quorker.core.raft.messages import (
     TimeoutNow,
     VoteResponse,
 )
-from quorker.sim.solo import (
+from quorker.sim.bare.solo import (
     VOTERS,
     append,
     beat,

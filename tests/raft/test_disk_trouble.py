@@ -17,8 +17,8 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
     TimeoutNow,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     TIMEOUT,
     VOTERS,
     accept,

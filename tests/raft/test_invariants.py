@@ -15,7 +15,7 @@ from quorker.core.raft.invariants import MemberView, check_state, check_step, vi
 from quorker.core.raft.messages import Entry, EntryKind, SnapshotMeta
 from quorker.core.raft.quorum import JointVoters
 from quorker.core.raft.roles import Leader
-from quorker.sim.solo import BASE, beat, candidate, leader, member, settled_leader
+from quorker.sim.bare.solo import BASE, beat, candidate, leader, member, settled_leader
 
 
 def applied_too_much(raft: Raft) -> None:

@@ -24,8 +24,8 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
     VoteResponse,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import TIMEOUT, VOTERS, of_kind
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import TIMEOUT, VOTERS, of_kind
 
 
 def take(cluster: Cluster, kind: type[Message]) -> list[Message]:

@@ -24,7 +24,7 @@ from quorker.core.raft.effects import Role, RoleChanged
 from quorker.core.raft.log import RaftLog
 from quorker.core.raft.messages import Message, NodeId
 from quorker.core.raft.state import RaftState
-from quorker.sim.pair import Cluster
+from quorker.sim.bare.pair import Cluster
 
 MEMBERS = st.integers(1, 3)
 GROUPS = st.sampled_from(((1, 2, 3), (1, 2), (2, 3), (1, 3)))

@@ -20,8 +20,8 @@ from quorker.core.raft.messages import (
     Heartbeat,
     VoteResponse,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     BASE,
     TIMEOUT,
     VOTERS,

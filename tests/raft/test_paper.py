@@ -22,8 +22,8 @@ from quorker.core.raft.messages import (
     RequestVote,
     VoteResponse,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     TIMEOUT,
     VOTERS,
     accept,

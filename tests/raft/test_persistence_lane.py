@@ -20,8 +20,8 @@ from quorker.core.raft.messages import (
     VoteResponse,
 )
 from quorker.core.raft.persistence import PersistenceLane
-from quorker.sim.pair import Cluster, MemoryDisk
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster, MemoryDisk
+from quorker.sim.bare.solo import (
     BASE,
     accept,
     append,

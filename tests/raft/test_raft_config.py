@@ -15,7 +15,7 @@ from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Fatal
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
-from quorker.sim.solo import TIMEOUT, leader, member, of_kind
+from quorker.sim.bare.solo import TIMEOUT, leader, member, of_kind
 
 
 def test_the_defaults_are_valid() -> None:

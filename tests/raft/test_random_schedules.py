@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from quorker.core.raft.effects import Role
-from quorker.sim.pair import Cluster
-from quorker.sim.shake import Shake
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.shake import Shake
 
 SEEDS = range(100, 130)
 FOUND_BUGS = (

@@ -26,8 +26,8 @@ from quorker.core.raft.messages import (
     TimeoutNow,
     VoteResponse,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     accept,
     beat,
     beat_back,

@@ -21,7 +21,7 @@ from quorker.core.raft.messages import (
     NodeId,
 )
 from quorker.core.raft.progress import ProgressState
-from quorker.sim.solo import (
+from quorker.sim.bare.solo import (
     accept,
     accept_all,
     append,

@@ -15,8 +15,8 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
 )
 from quorker.core.raft.progress import ProgressState
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     VOTERS,
     accept,
     append,

@@ -10,8 +10,8 @@ from quorker.core.raft.messages import (
     RequestVote,
     TimeoutNow,
 )
-from quorker.sim.pair import Cluster
-from quorker.sim.solo import (
+from quorker.sim.bare.pair import Cluster
+from quorker.sim.bare.solo import (
     TIMEOUT,
     VOTERS,
     accept,

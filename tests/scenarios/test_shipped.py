@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from quorker.sim.case import FaultKind
-from quorker.sim.cluster import run_case
-from quorker.sim.coverage import SITUATIONS
-from quorker.sim.scenario import dump, judge, load, parse, shipped, unreached
+from quorker.sim.campaign.coverage import SITUATIONS
+from quorker.sim.cases.case import FaultKind
+from quorker.sim.cases.scenario import dump, judge, load, parse, shipped, unreached
+from quorker.sim.runs.cluster import run_case
 
 FILES = shipped()
 ELSEWHERE = {

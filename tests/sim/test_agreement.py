@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from quorker.core.jobs.store import JobStore
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import JOBS, expand
-from quorker.sim.job_checks import JobOracles
+from quorker.sim.cases.expansion import JOBS, expand
 from quorker.sim.mutants.catalogue import MUTANTS
 from quorker.sim.mutants.mutant import planted
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.oracles.job_checks import JobOracles
+from quorker.sim.runs.cluster import run_case
 
 OWN = "members agree on their state [C5]"
 RUNS = 20

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from quorker.sim.beliefs import Beliefs
-from quorker.sim.case import Case
-from quorker.sim.checks import Oracles, Violation
-from quorker.sim.kernel import Call, Kernel
-from quorker.sim.network import Network, NetworkKnobs
-from quorker.sim.trace import Trace
-from quorker.sim.world import Traps, World
+from quorker.sim.cases.case import Case
+from quorker.sim.oracles.beliefs import Beliefs
+from quorker.sim.oracles.checks import Oracles, Violation
+from quorker.sim.world.kernel import Call, Kernel
+from quorker.sim.world.network import Network, NetworkKnobs
+from quorker.sim.world.trace import Trace
+from quorker.sim.world.world import Traps, World
 
 
 @dataclass

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from quorker.sim.case import FaultKind
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
-from quorker.sim.replay import seed_line
+from quorker.sim.cases.case import FaultKind
+from quorker.sim.cases.expansion import CHURN, DAMAGES, FILES, JOBS, LONG, SHORT, Profile, expand
+from quorker.sim.cases.replay import seed_line
+from quorker.sim.runs.cluster import run_case
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quorker.core.errors import InvalidInput
-from quorker.sim.case import Case, FaultKind
-from quorker.sim.case_data import CHOICES, RAW, READABLE, Form, Slot, from_table, slots_of, to_table
-from quorker.sim.case_limits import check_case
-from quorker.sim.expansion import PROFILES, expand
-from quorker.sim.replay import CASE_BYTES_MAX, PREFIX, case_of, code_hash, token_of
-from quorker.sim.units import CHANCE, FRACTION, WHOLE
+from quorker.sim.cases.case import Case, FaultKind
+from quorker.sim.cases.data import CHOICES, RAW, READABLE, Form, Slot, from_table, slots_of, to_table
+from quorker.sim.cases.expansion import PROFILES, expand
+from quorker.sim.cases.limits import check_case
+from quorker.sim.cases.replay import CASE_BYTES_MAX, PREFIX, case_of, code_hash, token_of
+from quorker.sim.cases.units import CHANCE, FRACTION, WHOLE
 
 
 def made_of(cls: type[Any]) -> st.SearchStrategy[Any]:
@@ -90,7 +90,7 @@ def test_defaults_are_left_out() -> None:
 
 def test_a_token_of_other_sources_is_run_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     here, case = code_hash(), expand(3)
-    monkeypatch.setattr("quorker.sim.replay.code_hash", lambda: "000000000000")
+    monkeypatch.setattr("quorker.sim.cases.replay.code_hash", lambda: "000000000000")
     token = token_of(case)
     monkeypatch.undo()
     found, warning = case_of(token)
@@ -104,7 +104,7 @@ def test_the_sources_have_a_name_that_any_change_moves(
     (tmp_path / "core").mkdir()
     (tmp_path / "sim").mkdir()
     monkeypatch.setattr("quorker.core.__path__", [str(tmp_path / "core")])
-    monkeypatch.setattr("quorker.sim.replay.__file__", str(tmp_path / "sim/replay.py"))
+    monkeypatch.setattr("quorker.sim.cases.replay.__file__", str(tmp_path / "sim/cases/replay.py"))
     names = [code_hash()]
     for text in ("a = 1\n", "a = 2\n"):
         (tmp_path / "core/rules.py").write_text(text)

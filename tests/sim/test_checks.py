@@ -23,8 +23,8 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
     VoteResponse,
 )
-from quorker.sim.checks import Oracles, Violation, next_state
-from quorker.sim.disk import DurableLog
+from quorker.sim.disks.disk import DurableLog
+from quorker.sim.oracles.checks import Oracles, Violation, next_state
 
 THREE = ConfState((1, 2, 3))
 BASE = SnapshotMeta(1, 1, THREE)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorker.sim.clock import EPOCH_MS, STOPPED_PPM, NodeClock
-from quorker.sim.kernel import MS, SECOND
+from quorker.sim.world.clock import EPOCH_MS, STOPPED_PPM, NodeClock
+from quorker.sim.world.kernel import MS, SECOND
 
 RATES = st.integers(-100_000, 100_000)
 

@@ -10,10 +10,10 @@ from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
 from quorker.core.raft.effects import Role
 from quorker.core.raft.messages import ConfState, HardState, SnapshotMeta
-from quorker.sim.cluster import run_case
-from quorker.sim.coverage import SITUATIONS, never_seen, wanted_of
-from quorker.sim.elections import Elections
-from quorker.sim.expansion import PROFILES, expand
+from quorker.sim.campaign.coverage import SITUATIONS, never_seen, wanted_of
+from quorker.sim.cases.expansion import PROFILES, expand
+from quorker.sim.oracles.elections import Elections
+from quorker.sim.runs.cluster import run_case
 
 ROOT = Path(__file__).resolve().parents[2]
 RARE = {
@@ -27,7 +27,7 @@ RARE = {
 
 def test_every_situation_is_noted_by_the_sources() -> None:
     texts = "".join(
-        path.read_text() for path in (ROOT / "sim/quorker/sim").glob("*.py") if path.stem != "coverage"
+        path.read_text() for path in (ROOT / "sim/quorker/sim").rglob("*.py") if path.stem != "coverage"
     )
     missing = [
         name for name in SITUATIONS if f'"{name}"' not in texts and not name.startswith("duplicate of ")

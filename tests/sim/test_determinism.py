@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import FILES, LONG, expand
-from quorker.sim.trace import Trace, What, first_difference
+from quorker.sim.cases.expansion import FILES, LONG, expand
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.world.trace import Trace, What, first_difference
 
 SEEDS = range(40, 52)
 PRINT_DIGESTS = """
-from quorker.sim.expansion import FILES, expand
-from quorker.sim.cluster import run_case
+from quorker.sim.cases.expansion import FILES, expand
+from quorker.sim.runs.cluster import run_case
 print(*(run_case(expand(seed)).digest for seed in range(40, 52)))
 print(*(run_case(expand(seed, FILES)).digest for seed in range(40, 44)))
 """

@@ -7,14 +7,14 @@ from typing import Final
 
 import pytest
 
-from quorker.sim.determinism import ChildFailed, Place, check, everywhere, interpreters
-from quorker.sim.expansion import CHURN, JOBS, LONG, expand
-from quorker.sim.trace import CHECKPOINT_EVENTS
+from quorker.sim.campaign.determinism import ChildFailed, Place, check, everywhere, interpreters
+from quorker.sim.cases.expansion import CHURN, JOBS, LONG, expand
+from quorker.sim.world.trace import CHECKPOINT_EVENTS
 
 CASES: Final = {"short": expand(11), "churn": expand(12, CHURN), "jobs": expand(13, JOBS)}
 ONE: Final = {"seed 11": expand(11)}
 PLANTED: Final = """
-from quorker.sim import network
+from quorker.sim.world import network
 network.mix = lambda word, mix=network.mix: mix(word ^ hash("salt"))
 """
 ALSO_SUPPORTED: Final = [python for python in interpreters() if python != sys.executable]
@@ -41,7 +41,7 @@ def test_planted_randomness_is_found_and_the_first_event_is_named() -> None:
 
 def test_what_differs_late_is_found_behind_the_checkpoints_that_are_equal() -> None:
     late = """
-from quorker.sim.network import Network
+from quorker.sim.world.network import Network
 def schedule(self, link, delay, payload, rank, schedule=Network._schedule):
     schedule(self, link, delay + (self.sent == 1_500), payload, rank)
 Network._schedule = schedule

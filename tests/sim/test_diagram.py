@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from quorker.core.raft.state import RaftState
-from quorker.sim.case import Fault, FaultKind, Target
-from quorker.sim.cluster import run_case
-from quorker.sim.diagram import SCRIPTS, content_of, lanes_of, page_of
-from quorker.sim.expansion import JOBS, expand
-from quorker.sim.kernel import MS
-from quorker.sim.spans import Span, spans_of
-from quorker.sim.story import NEMESIS, Kind, Story
+from quorker.sim.cases.case import Fault, FaultKind, Target
+from quorker.sim.cases.expansion import JOBS, expand
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.stories.diagram import SCRIPTS, content_of, lanes_of, page_of
+from quorker.sim.stories.spans import Span, spans_of
+from quorker.sim.stories.story import NEMESIS, Kind, Story
+from quorker.sim.world.kernel import MS
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -13,14 +13,14 @@ from quorker.core.raft.messages import (
     HardState,
     SnapshotMeta,
 )
-from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
-from quorker.sim.cluster import Cluster, run_case
-from quorker.sim.disk import DurableLog
-from quorker.sim.disk_damage import UNNOTICED
-from quorker.sim.expansion import DAMAGE, DAMAGED_JOBS, DAMAGES, SHORT, Profile, expand
-from quorker.sim.kernel import MS
-from quorker.sim.replay import seed_line
-from quorker.sim.trace import Trace
+from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, RaftKnobs, Target
+from quorker.sim.cases.expansion import DAMAGE, DAMAGED_JOBS, DAMAGES, SHORT, Profile, expand
+from quorker.sim.cases.replay import seed_line
+from quorker.sim.disks.damage import UNNOTICED
+from quorker.sim.disks.disk import DurableLog
+from quorker.sim.runs.cluster import Cluster, run_case
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.trace import Trace
 
 BASE = SnapshotMeta(1, 1, ConfState((1, 2, 3)))
 

@@ -16,14 +16,14 @@ from quorker.core.errors import InvalidInput
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.state import RaftState
 from quorker.sim import run
-from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Target
-from quorker.sim.checks import Violation
-from quorker.sim.expansion import JOBS, expand
-from quorker.sim.experiment import DOWN
-from quorker.sim.kernel import MS
-from quorker.sim.replay import case_of
-from quorker.sim.scenario import Expect, Outcome, Scenario, load
-from quorker.sim.story import Kind
+from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, Target
+from quorker.sim.cases.expansion import JOBS, expand
+from quorker.sim.cases.replay import case_of
+from quorker.sim.cases.scenario import Expect, Outcome, Scenario, load
+from quorker.sim.experiments.experiment import DOWN
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.stories.story import Kind
+from quorker.sim.world.kernel import MS
 
 CASE = Case(
     seed=5,

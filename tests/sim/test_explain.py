@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from quorker.core.raft.state import RaftState
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import expand
-from quorker.sim.explain import (
+from quorker.sim.cases.expansion import expand
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.stories.explain import (
     RARE,
     NothingToExplain,
     causal_past,
@@ -16,7 +16,7 @@ from quorker.sim.explain import (
     explain,
     violation_of,
 )
-from quorker.sim.story import Kind, Story
+from quorker.sim.stories.story import Kind, Story
 
 
 def small() -> Story:

@@ -8,14 +8,14 @@ from itertools import pairwise
 
 import pytest
 
-from quorker.sim.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Target, Trap
-from quorker.sim.clock import EPOCH_MS
-from quorker.sim.cluster import Cluster, run_case
-from quorker.sim.expansion import JOBS, JOBS_CHURN, SHORT, Profile, expand
-from quorker.sim.expansion_hosts import OF_CLIENTS, OF_MEMBERS
-from quorker.sim.jobs_cluster import JobsCluster
-from quorker.sim.kernel import MS
-from quorker.sim.trace import Trace
+from quorker.sim.cases.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Target, Trap
+from quorker.sim.cases.expansion import JOBS, JOBS_CHURN, SHORT, Profile, expand
+from quorker.sim.cases.expansion_hosts import OF_CLIENTS, OF_MEMBERS
+from quorker.sim.runs.cluster import Cluster, run_case
+from quorker.sim.runs.jobs_cluster import JobsCluster
+from quorker.sim.world.clock import EPOCH_MS
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.trace import Trace
 
 
 def struck(kind: FaultKind, amount: int) -> Cluster:

@@ -6,16 +6,16 @@ from itertools import combinations, pairwise
 
 import pytest
 
-from quorker.sim.case import Case, Fault, FaultKind, Target
-from quorker.sim.cluster import Cluster
-from quorker.sim.expansion import SHORT, expand
-from quorker.sim.expansion_network import KINDS
-from quorker.sim.faults_network import MESSAGE_KINDS, unseen
-from quorker.sim.host import leader_of
-from quorker.sim.kernel import MS
-from quorker.sim.network import Link
-from quorker.sim.node import Node
-from quorker.sim.trace import Trace
+from quorker.sim.cases.case import Case, Fault, FaultKind, Target
+from quorker.sim.cases.expansion import SHORT, expand
+from quorker.sim.cases.expansion_network import KINDS
+from quorker.sim.faults.network import MESSAGE_KINDS, unseen
+from quorker.sim.runs.cluster import Cluster
+from quorker.sim.runs.node import Node
+from quorker.sim.world.host import leader_of
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.network import Link
+from quorker.sim.world.trace import Trace
 
 
 class Struck:

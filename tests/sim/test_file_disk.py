@@ -12,15 +12,15 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, SnapshotMeta
 from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.storage_open import Trust
-from quorker.sim.case import Fault, FaultKind
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import run_case
-from quorker.sim.crash_states import ForgetfulFileSystem
-from quorker.sim.disk import DiskKnobs, DurableLog
-from quorker.sim.expansion import FILES, SHORT, expand
-from quorker.sim.faults_files import make_stale, misdirect, proven, rot, spoil_snapshot
-from quorker.sim.file_disk import FileDisk
-from quorker.sim.kernel import MS, SECOND, Kernel
+from quorker.sim.cases.case import Fault, FaultKind
+from quorker.sim.cases.expansion import FILES, SHORT, expand
+from quorker.sim.disks.crash_states import ForgetfulFileSystem
+from quorker.sim.disks.disk import DiskKnobs, DurableLog
+from quorker.sim.disks.file_disk import FileDisk
+from quorker.sim.faults.files import make_stale, misdirect, proven, rot, spoil_snapshot
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.world.kernel import MS, SECOND, Kernel
 
 BASE = SnapshotMeta(1, 1, ConfState((1,)))
 

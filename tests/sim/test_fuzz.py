@@ -14,11 +14,11 @@ import pytest
 
 from quorker.core.errors import InvalidInput
 from quorker.core.raft.state import RaftState
-from quorker.sim.campaign_state import load_state, save_state, write_failure
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import SHORT, expand
-from quorker.sim.fuzz import Batch, Campaign, Chunk, Failure, Plan, Totals, chunks_of, run_chunk
-from quorker.sim.scenario import judge, load
+from quorker.sim.campaign.fuzz import Batch, Campaign, Chunk, Failure, Plan, Totals, chunks_of, run_chunk
+from quorker.sim.campaign.state import load_state, save_state, write_failure
+from quorker.sim.cases.expansion import SHORT, expand
+from quorker.sim.cases.scenario import judge, load
+from quorker.sim.runs.cluster import run_case
 
 
 def untold(_: Totals, __: Batch) -> None:
@@ -135,7 +135,7 @@ def test_a_state_is_read_back(tmp_path: Path) -> None:
 def test_a_state_of_other_sources_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "state.json"
     save_state(path, Totals())
-    monkeypatch.setattr("quorker.sim.campaign_state.code_hash", lambda: "000000000000")
+    monkeypatch.setattr("quorker.sim.campaign.state.code_hash", lambda: "000000000000")
     with pytest.raises(InvalidInput, match=r"state.json: the sources have changed since"):
         load_state(path)
 

@@ -24,9 +24,9 @@ from quorker.core.jobs.outcome import Cancelled, LockGrant, Notice, Outcome, Rep
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry
-from quorker.sim.checks import Oracles, Violation
-from quorker.sim.job_checks import JobOracles, Order
-from quorker.sim.kernel import MS
+from quorker.sim.oracles.checks import Oracles, Violation
+from quorker.sim.oracles.job_checks import JobOracles, Order
+from quorker.sim.world.kernel import MS
 
 DONE: Reply = (0, None)
 STALE: Reply = (1, "lease_lost", "Enqueued")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from quorker.core.jobs.outcome import Reply
-from quorker.sim.case import Case, ClockKnobs, Fault, FaultKind
-from quorker.sim.checks import Violation
-from quorker.sim.kernel import MS
-from quorker.sim.lease_gaps import LeaseGaps, fastest_ppm
+from quorker.sim.cases.case import Case, ClockKnobs, Fault, FaultKind
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.oracles.lease_gaps import LeaseGaps, fastest_ppm
+from quorker.sim.world.kernel import MS
 
 DONE: Reply = (0, None)
 TTL_MS = 1_100

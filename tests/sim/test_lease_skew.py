@@ -6,7 +6,14 @@ import pytest
 
 from quorker.core.jobs.store import JobStore
 from quorker.core.session import LEASE_SHARE
-from quorker.sim.lease_skew import LEASE_MS, LeaseTime, bound_ms, measure, measure_one, submitter_time
+from quorker.sim.experiments.lease_skew import (
+    LEASE_MS,
+    LeaseTime,
+    bound_ms,
+    measure,
+    measure_one,
+    submitter_time,
+)
 
 ROUNDING_MS = 2
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
-from quorker.sim.disk import DiskKnobs, DurableLog, LogDisk
-from quorker.sim.kernel import MS, SECOND, Kernel
+from quorker.sim.disks.disk import DiskKnobs, DurableLog, LogDisk
+from quorker.sim.world.kernel import MS, SECOND, Kernel
 
 BASE = SnapshotMeta(1, 1, ConfState((1,)))
 

@@ -13,15 +13,15 @@ from typing import Final
 import pytest
 
 from quorker.core.raft.state import RaftState
-from quorker.sim.cluster import run_case
-from quorker.sim.determinism import Place, interpreters
-from quorker.sim.expansion import JOBS, SHORT, expand
+from quorker.sim.campaign.determinism import Place, interpreters
+from quorker.sim.cases.expansion import JOBS, SHORT, expand
 from quorker.sim.mutants import catalogue
 from quorker.sim.mutants.cases import GENERATORS
 from quorker.sim.mutants.catalogue import MUTANTS, fast
 from quorker.sim.mutants.hunt import Finding, Verdict, digests, digests_in, hunt
 from quorker.sim.mutants.matrix import Row, is_accepted
 from quorker.sim.mutants.mutant import Mutant, Patch, PlantError, bug, planted
+from quorker.sim.runs.cluster import run_case
 
 FAST: Final = [mutant.name for mutant in fast()]
 EQUIVALENT: Final = [mutant.name for mutant in MUTANTS.values() if mutant.equivalent]

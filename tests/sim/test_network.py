@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from quorker.sim.kernel import MS, SECOND, Call, Kernel
-from quorker.sim.network import (
+from quorker.sim.world.kernel import MS, SECOND, Call, Kernel
+from quorker.sim.world.network import (
     BURST_BYTES,
     KIND_SHIFT,
     LATENCIES,
@@ -15,7 +15,7 @@ from quorker.sim.network import (
     latency_ns,
     no_size,
 )
-from quorker.sim.randomness import MILLION
+from quorker.sim.world.randomness import MILLION
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quorker.sim.randomness import Stream, key, mix
+from quorker.sim.world.randomness import Stream, key, mix
 
 
 def test_purposes_do_not_share_draws() -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind, Target
-from quorker.sim.cluster import run_case
-from quorker.sim.disk import DiskKnobs
-from quorker.sim.expansion import JOBS, JOBS_CHURN, expand
-from quorker.sim.kernel import MS
+from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, Target
+from quorker.sim.cases.expansion import JOBS, JOBS_CHURN, expand
+from quorker.sim.disks.disk import DiskKnobs
 from quorker.sim.mutants.cases import forwarded_reads, lagging
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.world.kernel import MS
 
 
 def test_a_first_joiner_gets_in_over_a_snapshot_that_does_not_name_it() -> None:

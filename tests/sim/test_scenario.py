@@ -9,14 +9,10 @@ from pathlib import Path
 import pytest
 
 from quorker.core.errors import InvalidInput
-from quorker.sim import scenario as module
-from quorker.sim.case import Case, FaultKind, JobsKnobs, OpKind
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import run_case
-from quorker.sim.expansion import PROFILES, Profile, expand
-from quorker.sim.kernel import MS, SECOND
-from quorker.sim.oracles import ORACLES
-from quorker.sim.scenario import (
+from quorker.sim.cases import scenario as module
+from quorker.sim.cases.case import Case, FaultKind, JobsKnobs, OpKind
+from quorker.sim.cases.expansion import PROFILES, Profile, expand
+from quorker.sim.cases.scenario import (
     Expect,
     Outcome,
     Scenario,
@@ -29,7 +25,11 @@ from quorker.sim.scenario import (
     shipped,
     unreached,
 )
-from quorker.sim.schema_text import written_into
+from quorker.sim.cases.schema_text import written_into
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.oracles.names import ORACLES
+from quorker.sim.runs.cluster import run_case
+from quorker.sim.world.kernel import MS, SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -219,7 +219,7 @@ def test_what_no_seed_reached_is_told() -> None:
 
 
 def test_the_document_tells_the_schema_of_today() -> None:
-    """Write it anew with `python -m quorker.sim.schema_text docs/scenarios.md`."""
+    """Write it anew with `python -m quorker.sim.cases.schema_text docs/scenarios.md`."""
     document = (ROOT / "docs/scenarios.md").read_text()
     assert written_into(document) == document
 
@@ -252,5 +252,5 @@ def oracles_in(path: Path) -> set[str]:
 
 
 def test_every_oracle_is_described_and_every_description_has_an_oracle() -> None:
-    raised = {name for path in (ROOT / "sim/quorker/sim").glob("*.py") for name in oracles_in(path)}
+    raised = {name for path in (ROOT / "sim/quorker/sim").rglob("*.py") for name in oracles_in(path)}
     assert raised == set(ORACLES)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from quorker.sim.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Trap
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import Report, run_case
-from quorker.sim.disk import DurableLog
-from quorker.sim.expansion import expand
-from quorker.sim.kernel import MS
-from quorker.sim.network import NetworkKnobs
-from quorker.sim.shrink import NothingToShrink, Step, describe, shrink, size_of
+from quorker.sim.campaign.shrink import NothingToShrink, Step, describe, shrink, size_of
+from quorker.sim.cases.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Trap
+from quorker.sim.cases.expansion import expand
+from quorker.sim.disks.disk import DurableLog
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.runs.cluster import Report, run_case
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.network import NetworkKnobs
 
 Judge = Callable[[Case], str]
 

@@ -8,10 +8,10 @@ import pytest
 
 from quorker.core.raft import core, election
 from quorker.core.raft.state import RaftState
-from quorker.sim.case import Case, JobsKnobs
-from quorker.sim.cluster import Report, run_case
-from quorker.sim.kernel import MS
+from quorker.sim.cases.case import Case, JobsKnobs
 from quorker.sim.mutants.mutant import always
+from quorker.sim.runs.cluster import Report, run_case
+from quorker.sim.world.kernel import MS
 
 CASE = Case(seed=1, chaos_ns=300 * MS, steady=True)
 KEPT = "stable leader kept"

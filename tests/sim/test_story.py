@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from quorker.core.raft.state import RaftState
-from quorker.sim.case import Case, Fault, FaultKind, Target
-from quorker.sim.cluster import Cluster, Report, run_case
-from quorker.sim.expansion import CHURN, JOBS, LONG, SHORT, Profile, expand
-from quorker.sim.kernel import MS, Kernel
-from quorker.sim.network import Network
-from quorker.sim.story import NEMESIS, Event, Kind, Story, line_of
-from quorker.sim.trace import Trace
+from quorker.sim.cases.case import Case, Fault, FaultKind, Target
+from quorker.sim.cases.expansion import CHURN, JOBS, LONG, SHORT, Profile, expand
+from quorker.sim.runs.cluster import Cluster, Report, run_case
+from quorker.sim.stories.story import NEMESIS, Event, Kind, Story, line_of
+from quorker.sim.world.kernel import MS, Kernel
+from quorker.sim.world.network import Network
+from quorker.sim.world.trace import Trace
 
 RUNS = [(SHORT, 40), (SHORT, 41), (CHURN, 4), (JOBS, 3), (JOBS, 11)]
 

@@ -22,7 +22,7 @@ from quorker.core.raft.messages import (
     RequestVote,
     SnapshotMeta,
 )
-from quorker.sim.story_words import (
+from quorker.sim.stories.words import (
     asks,
     conf_words,
     entries_words,

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, find, given, settings
 
-from quorker.sim.case import Case
-from quorker.sim.cluster import run_case
-from quorker.sim.disk import DurableLog
-from quorker.sim.shrink import describe
-from quorker.sim.strategies import jobs_cases, raft_cases
+from quorker.sim.campaign.shrink import describe
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.strategies import jobs_cases, raft_cases
+from quorker.sim.disks.disk import DurableLog
+from quorker.sim.runs.cluster import run_case
 
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quorker.sim.units import (
+from quorker.sim.cases.units import (
     CHANCE,
     FRACTION,
     MILLISECONDS,

@@ -16,13 +16,13 @@ from quorker.core.raft.messages import (
     SnapshotMeta,
 )
 from quorker.core.wire.frames import FrameReader
-from quorker.sim.case import Case, Fault, FaultKind, Op, OpKind
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import Cluster, run_case
-from quorker.sim.kernel import MS, Call, Kernel
-from quorker.sim.network import Network, NetworkKnobs
-from quorker.sim.trace import Trace
-from quorker.sim.wire import LIMITS, Forwarded, ForwardRefused, Wire, pieces, size_of
+from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.runs.cluster import Cluster, run_case
+from quorker.sim.world.kernel import MS, Call, Kernel
+from quorker.sim.world.network import Network, NetworkKnobs
+from quorker.sim.world.trace import Trace
+from quorker.sim.world.wire import LIMITS, Forwarded, ForwardRefused, Wire, pieces, size_of
 
 ENTRIES = tuple(Entry(3, index, b"x" * index) for index in range(7, 40))
 SAID: tuple[tuple[Any, Any], ...] = (

@@ -13,12 +13,12 @@ from quorker.core.jobs import commands as c
 from quorker.core.jobs.batch import decode_entry, encode_entry, encode_group
 from quorker.core.jobs.outcome import Notice, Outcome
 from quorker.core.jobs.store import JobStore
-from quorker.sim.checks import Violation
-from quorker.sim.expansion import JOBS, expand
-from quorker.sim.jobs_cluster import JobsCluster
-from quorker.sim.real_time import RealTime
-from quorker.sim.trace import Trace
-from quorker.sim.witness import Witness
+from quorker.sim.cases.expansion import JOBS, expand
+from quorker.sim.model.witness import Witness
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.oracles.real_time import RealTime
+from quorker.sim.runs.jobs_cluster import JobsCluster
+from quorker.sim.world.trace import Trace
 
 RETRY = c.RetryPolicy(attempts=1, delays_ms=(20,))
 

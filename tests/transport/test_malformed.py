@@ -32,7 +32,7 @@ from quorker.core.wire.requests import (
     encode,
 )
 from quorker.jepsen_like.loopback import SECRET, Door, RawDialler, hello_of
-from quorker.sim.wire_corpus import WireCorpus
+from quorker.sim.bare.wire_corpus import WireCorpus
 from quorker.transport.endpoint import Endpoint
 from quorker.transport.sockets import dial_tcp, open_tcp
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quorker.core.errors import InvalidInput, ProtocolError
 from quorker.core.wire.frames import HEADER_BYTES, TAG_BYTES, FrameReader, FrameWriter, Outgoing
-from quorker.sim.wire_corpus import WireCorpus, raw_frame
+from quorker.sim.bare.wire_corpus import WireCorpus, raw_frame
 
 LIMIT = 1000
 KEY = b"k" * 32

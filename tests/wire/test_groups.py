@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from quorker.core.errors import ProtocolError
 from quorker.core.wire.groups import group_names
 from quorker.core.wire.records import INT_MAX, pack
-from quorker.sim.wire_corpus import BOMBS
+from quorker.sim.bare.wire_corpus import BOMBS
 
 NUMBERS = st.integers(0, INT_MAX)
 

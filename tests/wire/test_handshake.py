@@ -35,7 +35,7 @@ from quorker.core.wire.handshake import (
 )
 from quorker.core.wire.records import INT_MAX, pack, unpack
 from quorker.core.wire.requests import Role
-from quorker.sim.wire_corpus import WireCorpus
+from quorker.sim.bare.wire_corpus import WireCorpus
 
 CLUSTER = cluster_id_of("prod")
 ONE = Party(CLUSTER, 1, b"1" * 16, 1, b"i" * 8)

@@ -24,7 +24,7 @@ from quorker.core.raft.messages import (
 from quorker.core.wire import raft_codec
 from quorker.core.wire.raft_codec import RaftEncoder, decode
 from quorker.core.wire.records import INT_MAX, pack
-from quorker.sim.wire_corpus import BOMBS
+from quorker.sim.bare.wire_corpus import BOMBS
 
 NUMBERS = st.integers(0, INT_MAX)
 FIELDS: dict[str, st.SearchStrategy[Any]] = {"int": NUMBERS, "NodeId": NUMBERS, "bool": st.booleans()}

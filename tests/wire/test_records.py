@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from quorker.core.errors import InvalidInput, ProtocolError
 from quorker.core.wire.records import DEPTH_MAX, ELEMENTS_MAX, list_of, pack, unpack, unpack_flat
-from quorker.sim.wire_corpus import BOMBS
+from quorker.sim.bare.wire_corpus import BOMBS
 
 MSGPACK: Any = msgpack
 

@@ -48,7 +48,7 @@ from quorker.core.wire.requests import (
     decode,
     encode,
 )
-from quorker.sim.wire_corpus import BOMBS
+from quorker.sim.bare.wire_corpus import BOMBS
 
 SAMPLES: list[Speech] = [
     Ping(1, 2),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from quorker.core.errors import InvalidInput
-from quorker.sim.case import Case, FaultKind, OpKind, RaftKnobs
-from quorker.sim.scenario import Outcome, Scenario
+from quorker.sim.cases.case import Case, FaultKind, OpKind, RaftKnobs
+from quorker.sim.cases.scenario import Outcome, Scenario
 from quorker.transport.node_config import TIMINGS
 
 CHAOS_SECONDS_MAX: Final = 10.0

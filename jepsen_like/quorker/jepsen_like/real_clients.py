@@ -29,8 +29,8 @@ from quorker.jepsen_like.kill_single import Asked
 from quorker.jepsen_like.links import Links
 from quorker.jepsen_like.real_case import Pace
 from quorker.jepsen_like.recorded_tasks import recorded_app
-from quorker.sim.case import Case, Op, OpKind
-from quorker.sim.kernel import MS
+from quorker.sim.cases.case import Case, Op, OpKind
+from quorker.sim.world.kernel import MS
 from quorker.transport.client import open_client
 from quorker.transport.connection import Connection
 

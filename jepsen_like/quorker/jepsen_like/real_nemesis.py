@@ -20,10 +20,10 @@ from quorker.app.demo.verdict import Kill
 from quorker.jepsen_like.links import Link, Links, Pair
 from quorker.jepsen_like.processes import ProcessCluster
 from quorker.jepsen_like.real_case import Pace
-from quorker.sim.case import Case, Fault, FaultKind, Target
-from quorker.sim.faults_network import unseen
-from quorker.sim.kernel import MS
-from quorker.sim.randomness import Stream
+from quorker.sim.cases.case import Case, Fault, FaultKind, Target
+from quorker.sim.faults.network import unseen
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.randomness import Stream
 
 OPTIONS: Final = ("--workers", "8")
 

@@ -26,7 +26,7 @@ from quorker.jepsen_like.real_case import CHAOS_SECONDS_MAX, pace_of, require_po
 from quorker.jepsen_like.real_clients import DEFINITE_SECONDS, Workload
 from quorker.jepsen_like.real_nemesis import LinkedCluster, RealNemesis, linked_cluster
 from quorker.jepsen_like.real_verdict import RealVerdict, judge
-from quorker.sim.scenario import Scenario, load, shipped
+from quorker.sim.cases.scenario import Scenario, load, shipped
 from quorker.transport.client import open_client
 
 Say = Callable[[str], None]

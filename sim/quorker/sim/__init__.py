@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from quorker.sim.experiment import Moment, Run, run
+    from quorker.sim.experiments.experiment import Moment, Run, run
 
 __all__ = ["Moment", "Run", "run"]
 
@@ -18,6 +18,6 @@ def __getattr__(name: str) -> Any:
     """`run` and what it returns are loaded when they are asked for: importing one module here costs no other."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from quorker.sim import experiment
+    from quorker.sim.experiments import experiment
 
     return getattr(experiment, name)

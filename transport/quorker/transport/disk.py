@@ -1,6 +1,6 @@
 """A member's data directory: real files under `quorker.core.wire.storage`, and the lock that keeps a second process out.
 
-Twin: `quorker.sim.crash_states`. What is written where, and how it is read back, is decided in `quorker.core.wire`.
+Twin: `quorker.sim.disks.crash_states`. What is written where, and how it is read back, is decided in `quorker.core.wire`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The drive loop: performs what one replica decides, against a disk, links to the other members and the clocks.
 
 It decides nothing. Inputs arrive from other tasks between two pumps; a pump hands out all effects, writes everything
-that must be durable with one fsync, and releases what waited for it. Its twin is `quorker.sim.node`.
+that must be durable with one fsync, and releases what waited for it. Its twin is `quorker.sim.runs.node`.
 """
 
 from __future__ import annotations

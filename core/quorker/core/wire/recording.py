@@ -3,7 +3,7 @@
 `QKREC1\\n`, then frames of `length u32 | crc32 u32 | crc32 u32 | payload`: a checksum of the length and one of the
 payload, each chained to the one before, so that damage never looks like the end of the file. The first payload is the
 beginning, the others are inputs in order, the last one says why the recording ended if somebody could. Writing files
-is the driver's, feeding a core is `quorker.sim.recorded_run`.
+is the driver's, feeding a core is `quorker.sim.recordings.replay`.
 """
 
 from __future__ import annotations

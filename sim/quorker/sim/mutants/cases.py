@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from quorker.sim.case import (
+from quorker.sim.cases.case import (
     Case,
     Fault,
     FaultKind,
@@ -23,11 +23,11 @@ from quorker.sim.case import (
     Target,
     Trap,
 )
-from quorker.sim.disk import DiskKnobs
-from quorker.sim.expansion import CHURN, DAMAGE, FILES, JOBS, SHORT, Profile, expand
-from quorker.sim.kernel import MS
-from quorker.sim.network import NetworkKnobs
-from quorker.sim.randomness import MILLION, Stream
+from quorker.sim.cases.expansion import CHURN, DAMAGE, FILES, JOBS, SHORT, Profile, expand
+from quorker.sim.disks.disk import DiskKnobs
+from quorker.sim.world.kernel import MS
+from quorker.sim.world.network import NetworkKnobs
+from quorker.sim.world.randomness import MILLION, Stream
 
 TRIO: Final = Profile("trio", (3,), (300, 900), 1, 40, 0)
 FIVE: Final = Profile("five", (5,), (300, 900), 1, 40, 0)

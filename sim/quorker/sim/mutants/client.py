@@ -12,7 +12,7 @@ from quorker.core.errors import NotApplied, QuorkerError
 from quorker.core.jobs.commands import JobGrant
 from quorker.core.session import ClientSession, Pending, SessionState
 from quorker.core.worker import Worker
-from quorker.sim.client import SimClient
+from quorker.sim.clients.client import SimClient
 from quorker.sim.mutants.cases import busy, cut_off, lagging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 from quorker.core.raft import core, rejoin
 from quorker.core.raft.messages import RequestVote
 from quorker.core.raft.state import RaftState
-from quorker.sim import checks
 from quorker.sim.mutants.cases import damaged
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.oracles import checks
 
 TWICE: Final = ("one vote", "leader completeness", "election safety")
 

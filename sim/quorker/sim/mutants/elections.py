@@ -19,8 +19,6 @@ from quorker.core.raft.messages import (
 from quorker.core.raft.quorum import VoteResult
 from quorker.core.raft.roles import Candidate, Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim import checks
-from quorker.sim.host import Host
 from quorker.sim.mutants.cases import (
     churning,
     colliding,
@@ -30,6 +28,8 @@ from quorker.sim.mutants.cases import (
     steady,
 )
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.oracles import checks
+from quorker.sim.world.host import Host
 
 TWO_LEADERS: Final = ("election safety", "leader completeness")
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from quorker.sim.checks import Violation
-from quorker.sim.cluster import Report, run_case
-from quorker.sim.determinism import Place, ask
+from quorker.sim.campaign.determinism import Place, ask
 from quorker.sim.mutants.catalogue import MUTANTS
 from quorker.sim.mutants.mutant import Mutant, planted
+from quorker.sim.oracles.checks import Violation
+from quorker.sim.runs.cluster import Report, run_case
 
 
 class Verdict(StrEnum):

@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from quorker.core.raft.messages import Entry
 from quorker.core.replica import Group, LogClock, Replica
-from quorker.sim.client import SimClient
-from quorker.sim.clock import EPOCH_MS
+from quorker.sim.clients.client import SimClient
 from quorker.sim.mutants.cases import busy, cut_off
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
+from quorker.sim.world.clock import EPOCH_MS
 
 TOO_FAST: Final = ("log time is slow enough [T1]",)
 BACK: Final = ("time goes on [T1]",)

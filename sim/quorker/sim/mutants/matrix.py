@@ -1,6 +1,6 @@
 """The matrix of planted bugs: who found which, after how many runs, and at what cost.
 
-Like `quorker.sim.fuzz` it looks at a real clock, to tell what a search has cost; nothing depends on it.
+Like `quorker.sim.campaign.fuzz` it looks at a real clock, to tell what a search has cost; nothing depends on it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from multiprocessing import get_context
 from statistics import median
 from typing import Final
 
+from quorker.sim.campaign.shrink import shrink
 from quorker.sim.mutants.catalogue import MUTANTS
 from quorker.sim.mutants.hunt import Verdict, hunt
 from quorker.sim.mutants.mutant import Mutant, planted
-from quorker.sim.shrink import shrink
 
 SHRINK_RUNS: Final = 200
 QUIET_RUNS: Final = 60  # of a mutant that is proven equivalent: nothing may be reported

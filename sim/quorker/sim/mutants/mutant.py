@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, cast
 
-from quorker.sim.case import Case
+from quorker.sim.cases.case import Case
 from quorker.sim.mutants.cases import short
 
 DEFAULT_BUDGET: Final = 1_000

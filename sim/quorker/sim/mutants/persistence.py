@@ -14,13 +14,13 @@ from quorker.core.raft.config import RaftConfig
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import NOBODY, HardState
 from quorker.core.raft.persistence import Durable, PersistenceLane
-from quorker.sim import checks
-from quorker.sim.disk import DurableLog, LogDisk
-from quorker.sim.host import Host
-from quorker.sim.kernel import Call
+from quorker.sim.disks.disk import DurableLog, LogDisk
 from quorker.sim.mutants.cases import colliding
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
-from quorker.sim.node import Node
+from quorker.sim.oracles import checks
+from quorker.sim.runs.node import Node
+from quorker.sim.world.host import Host
+from quorker.sim.world.kernel import Call
 
 LOST: Final = (
     "commit on durable majority",

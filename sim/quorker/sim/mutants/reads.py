@@ -12,9 +12,9 @@ from quorker.core.raft.effects import ReadReady
 from quorker.core.raft.messages import NOBODY
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.host import Host
 from quorker.sim.mutants.cases import forwarded_reads, reading
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.world.host import Host
 
 STALE: Final = ("linearizable read",)
 

@@ -11,10 +11,10 @@ from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import DropReason, RoleChanged
 from quorker.core.raft.messages import Entry, SnapshotMeta
 from quorker.core.replica import Replica
-from quorker.sim.line import Line
 from quorker.sim.mutants.cases import busy, cut_off, lagging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
-from quorker.sim.replica_node import ReplicaNode
+from quorker.sim.runs.replica_node import ReplicaNode
+from quorker.sim.world.line import Line
 
 DIFFERENT: Final = ("replicas are equal [C5]",)
 

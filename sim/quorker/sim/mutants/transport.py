@@ -10,10 +10,10 @@ from quorker.core.raft.messages import Entry, Heartbeat, VoteResponse
 from quorker.core.wire import raft_codec
 from quorker.core.wire.frames import HEADER_BYTES, Frame, FrameReader
 from quorker.core.wire.raft_codec import RaftEncoder
-from quorker.sim.kernel import Call
 from quorker.sim.mutants.cases import breaking
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
-from quorker.sim.network import Connection, Network
+from quorker.sim.world.kernel import Call
+from quorker.sim.world.network import Connection, Network
 
 WIRE: Final = ("wire",)
 

@@ -11,9 +11,9 @@ from quorker.app.cli.output import print_json
 from quorker.app.cli.sim.reports import Output
 from quorker.app.cli.sim.stories import WhichRun, case_meant
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
-from quorker.sim.case import Case
-from quorker.sim.determinism import Difference, check, everywhere
-from quorker.sim.expansion import PROFILES, expand
+from quorker.sim.campaign.determinism import Difference, check, everywhere
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.expansion import PROFILES, expand
 
 
 def check_determinism(

@@ -8,8 +8,8 @@ from cyclopts import Parameter
 
 from quorker.app.cli.sim.stories import WhichRun, case_meant, told
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
-from quorker.sim.explain import EVENTS_MAX, NothingToExplain
-from quorker.sim.explain import explain as explanation
+from quorker.sim.stories.explain import EVENTS_MAX, NothingToExplain
+from quorker.sim.stories.explain import explain as explanation
 
 
 def explain(

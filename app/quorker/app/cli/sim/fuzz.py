@@ -15,12 +15,12 @@ from quorker.app.cli.line_values import seconds
 from quorker.app.cli.output import print_fields, print_json
 from quorker.app.cli.sim.reports import Output
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
-from quorker.sim.campaign_state import load_state, save_state, write_failure
-from quorker.sim.coverage import never_seen
-from quorker.sim.expansion import PROFILES, SHORT, expand
-from quorker.sim.fuzz import Batch, Campaign, Plan, Totals
-from quorker.sim.replay import replay_line, seed_line
-from quorker.sim.units import duration_text
+from quorker.sim.campaign.coverage import never_seen
+from quorker.sim.campaign.fuzz import Batch, Campaign, Plan, Totals
+from quorker.sim.campaign.state import load_state, save_state, write_failure
+from quorker.sim.cases.expansion import PROFILES, SHORT, expand
+from quorker.sim.cases.replay import replay_line, seed_line
+from quorker.sim.cases.units import duration_text
 
 EXIT_INTERRUPTED: Final = 130
 SEEDS: Final = 1000  # of each profile, where neither seeds nor a time are named

@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 from quorker.app.cli.sim.stories import WhichRun, case_meant, name_of, told
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
-from quorker.sim.cluster import Report
-from quorker.sim.diagram import page_of
-from quorker.sim.replay import replay_line
-from quorker.sim.units import duration_text
+from quorker.sim.cases.replay import replay_line
+from quorker.sim.cases.units import duration_text
+from quorker.sim.runs.cluster import Report
+from quorker.sim.stories.diagram import page_of
 
 
 def html(

@@ -8,10 +8,10 @@ from typing import Any
 from quorker.app.cli.output import print_json, print_table, shortened
 from quorker.app.cli.sim.reports import Output
 from quorker.core.errors import EXIT_OK
-from quorker.sim.case import FaultKind, OpKind, Point
-from quorker.sim.expansion import PROFILES
-from quorker.sim.oracles import ORACLES
-from quorker.sim.scenario import Scenario, load, shipped
+from quorker.sim.cases.case import FaultKind, OpKind, Point
+from quorker.sim.cases.expansion import PROFILES
+from quorker.sim.cases.scenario import Scenario, load, shipped
+from quorker.sim.oracles.names import ORACLES
 
 DESCRIPTION_WIDTH = 90
 

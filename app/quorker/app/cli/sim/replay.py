@@ -10,9 +10,9 @@ from cyclopts import Parameter
 from quorker.app.cli.output import print_json
 from quorker.app.cli.sim.reports import Judged, Output, Tell, exit_code_of, print_runs, row_of, run_told
 from quorker.core.errors import InvalidInput
-from quorker.sim.case import Case
-from quorker.sim.expansion import PROFILES, SHORT, expand
-from quorker.sim.replay import case_of
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.expansion import PROFILES, SHORT, expand
+from quorker.sim.cases.replay import case_of
 
 
 def replay(

@@ -11,8 +11,8 @@ from quorker.app.cli.output import print_table
 from quorker.app.cli.sim.html import write_page
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
 from quorker.core.wire.recording import Recording, read_recording
-from quorker.sim.diagram import page_of
-from quorker.sim.recorded_story import Told, ending_of, merged, tell
+from quorker.sim.recordings.story import Told, ending_of, merged, tell
+from quorker.sim.stories.diagram import page_of
 
 
 def replay_recording(

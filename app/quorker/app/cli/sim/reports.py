@@ -12,10 +12,10 @@ from cyclopts import Parameter
 
 from quorker.app.cli.output import Format, print_fields, print_table
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED
-from quorker.sim.case import Case
-from quorker.sim.cluster import Report, run_case
-from quorker.sim.replay import replay_line
-from quorker.sim.units import duration_text
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.replay import replay_line
+from quorker.sim.cases.units import duration_text
+from quorker.sim.runs.cluster import Report, run_case
 
 Output: TypeAlias = Annotated[Format, Parameter(name=["--output", "-o"], help="For people or for programs.")]
 Tell: TypeAlias = Annotated[

@@ -19,7 +19,7 @@ from quorker.app.cli.sim.reports import (
     run_told,
 )
 from quorker.core.errors import EXIT_REFUSED
-from quorker.sim.scenario import Scenario, judge, load, unreached
+from quorker.sim.cases.scenario import Scenario, judge, load, unreached
 
 
 def run(

@@ -12,10 +12,10 @@ from quorker.app.cli.sim.html import write_page
 from quorker.app.cli.sim.reports import Output
 from quorker.app.cli.sim.stories import WhichRun, case_meant
 from quorker.core.errors import EXIT_REFUSED, InvalidInput
-from quorker.sim.replay import replay_line
-from quorker.sim.scenario import Expect, Outcome, Scenario, Seeds, dump
-from quorker.sim.shrink import RESEEDS, RUNS_MAX, NothingToShrink, Shrunk, Step, describe
-from quorker.sim.shrink import shrink as smallest
+from quorker.sim.campaign.shrink import RESEEDS, RUNS_MAX, NothingToShrink, Shrunk, Step, describe
+from quorker.sim.campaign.shrink import shrink as smallest
+from quorker.sim.cases.replay import replay_line
+from quorker.sim.cases.scenario import Expect, Outcome, Scenario, Seeds, dump
 
 
 def shrink(

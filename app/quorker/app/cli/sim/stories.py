@@ -12,12 +12,12 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from quorker.core.errors import InvalidInput
-from quorker.sim.case import Case
-from quorker.sim.cluster import Report, run_case
-from quorker.sim.expansion import PROFILES, SHORT, expand
-from quorker.sim.replay import PREFIX, case_of
-from quorker.sim.scenario import load
-from quorker.sim.story import Story
+from quorker.sim.cases.case import Case
+from quorker.sim.cases.expansion import PROFILES, SHORT, expand
+from quorker.sim.cases.replay import PREFIX, case_of
+from quorker.sim.cases.scenario import load
+from quorker.sim.runs.cluster import Report, run_case
+from quorker.sim.stories.story import Story
 
 
 @Parameter(name="*")

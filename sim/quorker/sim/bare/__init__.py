@@ -1,0 +1,1 @@
+"""Members and stores driven by hand without a world: for tests of single answers and random schedules."""

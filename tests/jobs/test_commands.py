@@ -35,6 +35,7 @@ from quorker.core.jobs.commands import (
     grant_from_wire,
     grant_to_wire,
 )
+from quorker.core.jobs.new_job import new_job_from_wire, plain_job
 
 _codec: Any = msgpack
 
@@ -253,3 +254,44 @@ def test_decode_raises_bad_command_and_nothing_else(op: int, fields: list[Any]) 
     except BadCommand:
         return
     assert decode(encode(command)) == command
+
+
+JUST_LONG_ENOUGH = ["a" * bounds.TASK_CHARS_MAX, b"x" * bounds.ARGS_BYTES_MAX, "q" * bounds.QUEUE_CHARS_MAX]
+TOO_LONG = ["a" * 201, b"x" * (bounds.ARGS_BYTES_MAX + 1), "q" * 65]
+SHORT_FIELDS = st.sampled_from(
+    [
+        *JUST_LONG_ENOUGH,
+        *TOO_LONG,
+        "t",
+        b"",
+        "",
+        "A b",
+        "\ud800",
+        "DEFAULT",
+        1,
+        None,
+        [],
+    ]
+)
+
+
+@given(st.lists(SHORT_FIELDS, max_size=4))
+def test_the_short_way_to_a_plain_job_leads_where_the_long_one_does(fields: list[Any]) -> None:
+    short = plain_job(fields)
+    try:
+        long = new_job_from_wire(fields)
+    except BadCommand:
+        long = None
+    assert short == (long if 2 <= len(fields) <= 3 else None)
+    assert short is None or type(short) is NewJob
+
+
+@given(SHORT_FIELDS | st.tuples(SHORT_FIELDS, SHORT_FIELDS))
+def test_the_short_way_is_for_lists(value: Any) -> None:
+    assert plain_job(value) is None
+
+
+@pytest.mark.parametrize("number", [70.0, True, "70", None, 71])
+def test_only_the_number_of_an_enqueue_leads_to_jobs(number: object) -> None:
+    with pytest.raises(BadCommand):
+        commands.decode([number, [["t", b""]]])

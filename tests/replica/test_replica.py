@@ -19,8 +19,8 @@ from quorker.core.jobs.commands import (
     Subscribe,
     encode,
 )
-from quorker.core.raft.effects import DropReason, ReadReady, Role
-from quorker.core.replica import Forward, LogClock, Refused
+from quorker.core.raft.effects import DropReason, Persist, ReadReady, Role, Send
+from quorker.core.replica import Applied, Forward, LogClock, Refused, Replica
 
 codec: Any = msgpack
 
@@ -67,6 +67,33 @@ def test_groups_that_arrive_during_a_round_go_into_the_next_one(cluster: Any) ->
         leader.drain()  # proposes what fits into the rounds in flight; nothing is acknowledged yet
     rounds = leader.config.rounds_in_flight_max
     assert leader.raft.last_index == before + rounds
+
+
+def test_nobody_waits_for_what_is_applied(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What leaves or is written in one turn never stands behind an entry that is applied in that turn."""
+    postponed = 0
+    plain = Replica.drain
+
+    def watched(replica: Replica) -> list[Any]:
+        nonlocal postponed
+        effects = plain(replica)
+        kinds = [type(effect) for effect in effects]
+        urgent = [at for at, kind in enumerate(kinds) if kind in (Send, Persist)]
+        applied = [at for at, kind in enumerate(kinds) if kind is Applied]
+        assert not urgent or not applied or applied[-1] < urgent[0]
+        postponed += bool(urgent and replica.waits_to_apply)
+        return effects
+
+    monkeypatch.setattr(Replica, "drain", watched)
+    for _ in range(20):
+        for node in (1, 2, 3):
+            cluster.sessions[node].submit(counter(), cluster.now_ms, 10**9, None)
+            cluster.replicas[1].submit(cluster.sessions[node].take_group(), node)
+            for each in (2, 1, 3):
+                cluster._step(each)
+    cluster.settle()
+    assert [value_of(cluster, each) for each in (1, 2, 3)] == [60, 60, 60]
+    assert postponed > 5
 
 
 def test_log_time_never_decreases_and_ignores_wall_clock_jumps(cluster: Any) -> None:

@@ -7,13 +7,16 @@ and slotted like `@dataclass(frozen=True, slots=True)`, which is the choice wher
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar, dataclass_transform
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar, dataclass_transform
 
 T = TypeVar("T")
+_untyped: Any = tuple
+new_tuple: Final[Any] = _untyped.__new__
+"""`new_tuple(Kind, fields)` makes a named tuple at half the cost of `Kind(*fields)`. Nothing counts the fields."""
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def record(cls: type[T]) -> type[T]:
     """Make a class of annotated fields a record that nobody may change."""
     return dataclass(slots=True, unsafe_hash=True)(cls)

@@ -186,7 +186,9 @@ class Replica:
     )  # proposal context -> its groups
     _round_index: dict[int, int] = field(default_factory=dict[int, int])  # proposal context -> log index
     _next_context: int = 1
-    _postponed: deque[Entry] = field(default_factory=deque[Entry])  # entries that wait for a snapshot to load
+    _postponed: deque[Entry] = field(
+        default_factory=deque[Entry]
+    )  # committed entries that wait to be applied
     _bytes_since_snapshot: int = 0
     _bytes_before_snapshot: int = 0  # and after the one before it
     _snapshot_index: int = 0
@@ -314,8 +316,6 @@ class Replica:
         self._agreement.begin_anew(store.applied_index, store.chain)
         self._snapshot_index, self._bytes_since_snapshot = meta.index, 0
         self.raft.applied(meta.index)
-        waiting, self._postponed = tuple(self._postponed), deque()
-        self._apply(waiting)
 
     # ------------------------------------------------------------------ output
 
@@ -328,13 +328,22 @@ class Replica:
         return self.raft.role is Role.LEADER
 
     def drain(self) -> list[ReplicaEffect]:
-        """Propose what waits, and hand out everything the driver must do now, in order."""
-        self._settle()
-        while self._maintain() or self._propose():
-            self._settle()
+        """Propose what waits, and hand out everything the driver must do now, in order.
+
+        Others wait for what is to be sent and written, so committed entries are applied only when nothing of that is
+        left: a driver calls again until there are no effects.
+        """
+        self._go_on()
+        while not self._effects and self._apply_postponed():
+            self._go_on()
         self._take_snapshot()
         effects, self._effects = self._effects, []
         return effects
+
+    @property
+    def waits_to_apply(self) -> bool:
+        """There are committed entries that the next `drain` will apply, if it has nothing to send or to write."""
+        return bool(self._postponed) and self.loading is None
 
     def next_deadline(self) -> int | None:
         """Absolute ms at which `tick` has something to do, or None."""
@@ -431,6 +440,11 @@ class Replica:
 
     # ------------------------------------------------------------------ Raft's effects
 
+    def _go_on(self) -> None:
+        self._settle()
+        while self._maintain() or self._propose():
+            self._settle()
+
     def _settle(self) -> None:
         """Take over what Raft decided. Applying may make Raft decide more, so until it is quiet."""
         while effects := self.raft.drain():
@@ -444,7 +458,7 @@ class Replica:
             case DiskWentBack() | RejoinChanged():
                 self._effects.append(effect)
             case Apply(entries):
-                self._apply(entries)
+                self._postponed.extend(entries)
             case Accepted(context, index, _):
                 self._round_index[context] = index
             case Dropped(context, reason, _):
@@ -495,12 +509,11 @@ class Replica:
         """The last index whose effect is in the job store."""
         return max(self.store.applied_index, self.raft.applied_index)
 
-    def _apply(self, entries: tuple[Entry, ...]) -> None:
-        if self.loading is not None:
-            self._postponed.extend(entries)
-            return
-        if not entries:
-            return
+    def _apply_postponed(self) -> bool:
+        """False if there was nothing to apply."""
+        if not self.waits_to_apply:
+            return False
+        entries, self._postponed = self._postponed, deque()
         for entry in entries:
             if entry.kind is EntryKind.NORMAL and entry.data:
                 self._apply_batch(entry)
@@ -512,6 +525,7 @@ class Replica:
             if context == self._maintenance_context:
                 self._maintenance_context = 0
         self.raft.applied(last)
+        return True
 
     def _apply_batch(self, entry: Entry) -> None:
         self._bytes_since_snapshot += len(entry.data)

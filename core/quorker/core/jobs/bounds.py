@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import isnan
 from typing import Any, Final, Literal, NoReturn, TypeAlias, TypeVar
 
@@ -111,11 +111,7 @@ def encodable(what: str, value: str) -> None:
 def matching(what: str, pattern: str, high: int, low: int = 1) -> Check[str]:
     """Text of low..high characters out of one character class, for instance `[a-z0-9_-]`. Few names are used often,
     so what was found is remembered for a while."""
-    fullmatch = re.compile(f"{pattern}{{{low},{high}}}").fullmatch
-
-    @lru_cache(maxsize=1024)
-    def matches(value: str) -> bool:
-        return fullmatch(value) is not None
+    matches = _remembering(pattern, low, high)
 
     def check(value: Any) -> str:
         if type(value) is not str or not matches(value):
@@ -123,6 +119,17 @@ def matching(what: str, pattern: str, high: int, low: int = 1) -> Check[str]:
         return value
 
     return check
+
+
+@cache
+def _remembering(pattern: str, low: int, high: int) -> Callable[[str], bool]:
+    fullmatch = re.compile(f"{pattern}{{{low},{high}}}").fullmatch
+
+    @lru_cache(maxsize=1024)
+    def matches(value: str) -> bool:
+        return fullmatch(value) is not None
+
+    return matches
 
 
 def binary(what: str, high: int) -> Check[bytes]:
@@ -157,7 +164,7 @@ def many(what: str, check_item: Check[T], low: int, high: int) -> Check[tuple[T,
         items = array(what, value)
         if not low <= len(items) <= high:
             refuse(what, f"must have {low} to {high} items")
-        return tuple([check_item(item) for item in items])
+        return tuple(map(check_item, items))
 
     return check
 
@@ -191,8 +198,12 @@ def on_exceed(value: Any) -> ON_EXCEED:
 DURATION: Final = whole("duration", 0, DURATION_MAX)
 INSTANT: Final = whole("instant", 0, INSTANT_MAX)
 TOKEN: Final = whole("token", 0, INT64_MAX)
-TASK: Final = matching("task name", "[A-Za-z0-9_.:-]", TASK_CHARS_MAX)
-QUEUE: Final = matching("queue name", "[a-z0-9_-]", QUEUE_CHARS_MAX)
+_TASK_CHARS: Final = "[A-Za-z0-9_.:-]"
+_QUEUE_CHARS: Final = "[a-z0-9_-]"
+TASK: Final = matching("task name", _TASK_CHARS, TASK_CHARS_MAX)
+QUEUE: Final = matching("queue name", _QUEUE_CHARS, QUEUE_CHARS_MAX)
+is_task: Final = _remembering(_TASK_CHARS, 1, TASK_CHARS_MAX)
+is_queue: Final = _remembering(_QUEUE_CHARS, 1, QUEUE_CHARS_MAX)
 _ANY_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64)
 MAYBE_JOB_ID: Final = matching("job id", "[A-Za-z0-9_-]", 64, low=0)
 

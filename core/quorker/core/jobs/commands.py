@@ -11,9 +11,10 @@ Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar, Final, TypeAlias, cast, get_args
 
+from quorker.core.frozen import record
 from quorker.core.jobs import bounds
 from quorker.core.jobs.bounds import BadCommand, checked
 from quorker.core.jobs.contract_commands import (
@@ -70,6 +71,7 @@ from quorker.core.jobs.new_job import (
     grant_from_wire,
     grant_to_wire,
     new_job_from_wire,
+    plain_job,
 )
 from quorker.core.jobs.wire_form import Wire, from_wire, to_wire
 
@@ -194,7 +196,7 @@ def _contract_op(wire: Any) -> ContractCommand:
     return cast("ContractCommand", _numbered("operation of a batch", wire, _IN_BATCH))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OpenSession:
     """Value: the session id. Sent in session 0 with a random sequence, which makes a retry find the same session.
 
@@ -206,19 +208,19 @@ class OpenSession:
     ttl_ms: int = field(metadata=checked(bounds.whole("ttl", SESSION_TTL_MIN_MS, SESSION_TTL_MAX_MS)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CloseSession:
     """End the own session: its jobs go back to the head of their queues, its locks to the next waiter."""
 
     OP: ClassVar[int] = 65
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeepAlive:
     OP: ClassVar[int] = 66
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExpireSessions:
     """End those of the sessions that are past their time. Value: how many ended."""
 
@@ -226,7 +228,7 @@ class ExpireSessions:
     session_ids: tuple[int, ...] = field(metadata=checked(bounds.many("sessions", bounds.TOKEN, 0, 1000)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Subscribe:
     """Declare what this session takes: up to `slots` jobs at a time from these queues, the first most urgent."""
 
@@ -235,7 +237,7 @@ class Subscribe:
     slots: int = field(metadata=_SLOTS)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchJobs:
     """Take up to `limit` jobs now. Value: a tuple of grants in the wire form of `grant_to_wire`."""
 
@@ -244,7 +246,7 @@ class FetchJobs:
     limit: int = field(metadata=checked(bounds.whole("limit", 1, bounds.FETCH_MAX)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EnqueueJobs:
     """Make jobs, all or none. Value: their ids, in order."""
 
@@ -254,7 +256,7 @@ class EnqueueJobs:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CompleteJob:
     OP: ClassVar[int] = 71
     job_id: str = field(metadata=_JOB_ID)
@@ -262,7 +264,7 @@ class CompleteJob:
     result: bytes = field(default=b"", metadata=checked(bounds.RESULT))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FailJob:
     """Report a failure; the job's policy decides what follows. Value: the name of the new state.
 
@@ -278,7 +280,7 @@ class FailJob:
     final: bool = field(default=False, metadata=_FLAG)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleaseJob:
     """Give the job back to the head of its queue; no attempt is spent."""
 
@@ -287,7 +289,7 @@ class ReleaseJob:
     token: int = field(metadata=_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeleteJob:
     """Value: did it change. `expected_states`: refuse in any other state; empty means any."""
 
@@ -296,7 +298,7 @@ class DeleteJob:
     expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequeueJob:
     """Put the job at the tail of its queue with all attempts before it. Value: did it change."""
 
@@ -305,7 +307,7 @@ class RequeueJob:
     expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RescheduleJob:
     """Run it not before `at_wt`, or after `delay_ms` when that is None. Value: did it change."""
 
@@ -316,7 +318,7 @@ class RescheduleJob:
     expected_states: tuple[str, ...] = field(default=(), metadata=_STATES)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AcquireLock:
     """Take a lock, or a place in the line for it. Value: ("granted", token) or ("waiting", ticket).
 
@@ -330,7 +332,7 @@ class AcquireLock:
     wait: bool = field(default=False, metadata=_FLAG)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleaseLock:
     """Release by token; or leave the line by ticket, and release if the ticket was granted meanwhile."""
 
@@ -339,21 +341,21 @@ class ReleaseLock:
     token: int = field(metadata=_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleaseDue:
     """Enqueue scheduled jobs that are due, go on with continuations left over; in pieces. Value: how many."""
 
     OP: ClassVar[int] = 79
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExpireRecords:
     """Evict jobs, unique keys, collections and locks past their time; in pieces. Value: how many."""
 
     OP: ClassVar[int] = 80
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Batch:
     """Contract operations (not `Maintain`), all or none. Value: the value of each.
 
@@ -369,7 +371,7 @@ class Batch:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetQueuePaused:
     """While paused, nothing is taken from the queue; running jobs go on."""
 
@@ -380,7 +382,7 @@ class SetQueuePaused:
     author: str = field(default="", metadata=checked(bounds.text("author", 0, bounds.NAME_CHARS_MAX)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SetLimits:
     """Replace the limits of the store, in the order of `limits.Limits`; they are part of the replicated state."""
 
@@ -388,7 +390,7 @@ class SetLimits:
     values: tuple[int, ...] = field(metadata=checked(bounds.many("limits", bounds.TOKEN, 1, 64)))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplaceSessions:
     """The sessions of the own name that were opened before the own one belong to a process that is gone: they end now,
     their jobs were lost. Value: how many.
@@ -399,7 +401,7 @@ class ReplaceSessions:
     OP: ClassVar[int] = 96
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClaimDigest:
     """What the chain of this member was when it had applied `index`. The leader says it with every so many entries, the
     others when they differ from somebody. It changes nothing; all members compare it with their own."""
@@ -451,5 +453,16 @@ def encode(command: Command) -> Wire:
 
 def decode(wire: Any) -> Command:
     """The command of a wire form. Raises `BadCommand` with the reason, and nothing else, for any other value."""
+    job = _only_job(wire)
+    if job is not None:
+        return EnqueueJobs((job,))
     command: Command = _numbered("command", wire, _BY_OP)
     return command
+
+
+def _only_job(wire: Any) -> NewJob | None:
+    """The job of an `EnqueueJobs` with a single one that has nothing special, the commonest command by far."""
+    if type(wire) is not list or len(wire) != 2 or wire[0] != EnqueueJobs.OP or type(wire[0]) is not int:  # pyright: ignore[reportUnknownArgumentType]  # any list
+        return None
+    jobs: Any = wire[1]  # pyright: ignore[reportUnknownVariableType]
+    return plain_job(jobs[0]) if type(jobs) is list and len(jobs) == 1 else None  # pyright: ignore[reportUnknownArgumentType]

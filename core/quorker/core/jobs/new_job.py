@@ -7,11 +7,14 @@ Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds s
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from quorker.core.frozen import new_tuple
 from quorker.core.jobs import bounds
 from quorker.core.jobs.bounds import ON, ON_EXCEED
 from quorker.core.jobs.wire_form import declare, from_wire
+
+DEFAULT_QUEUE: Final = "default"
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -41,7 +44,7 @@ class NewJob(NamedTuple):
 
     task: str
     args: bytes = b""
-    queue: str = "default"
+    queue: str = DEFAULT_QUEUE
     priority: int = 0
     timeout_ms: int = 0
     retry: RetryPolicy | None = None
@@ -54,6 +57,9 @@ class NewJob(NamedTuple):
     headers: Headers = ()
     tags: tuple[str, ...] = ()
     retention_ms: int = 0
+
+
+_PLAIN: Final = tuple(NewJob("", b""))[3:]  # all that comes after the queue, left out
 
 
 class JobGrant(NamedTuple):
@@ -80,6 +86,20 @@ def retry_policy_from_wire(value: Any) -> RetryPolicy:
 def new_job_from_wire(value: Any) -> NewJob:
     """A `NewJob` out of its array. Raises `BadCommand`."""
     return from_wire(NewJob, bounds.array("job", value))
+
+
+def plain_job(value: Any) -> NewJob | None:
+    """What `new_job_from_wire` makes of a task, its arguments and perhaps a queue, all else left out: nearly every job,
+    and a third of the time. None for anything else, be it good or bad."""
+    if type(value) is not list or not 2 <= len(value) <= 3:  # pyright: ignore[reportUnknownArgumentType]  # any list
+        return None
+    task, args, queue = value if len(value) == 3 else (*value, DEFAULT_QUEUE)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if type(task) is not str or type(args) is not bytes or type(queue) is not str:  # pyright: ignore[reportUnknownArgumentType]
+        return None
+    if len(args) > bounds.ARGS_BYTES_MAX or not bounds.is_task(task) or not bounds.is_queue(queue):
+        return None
+    made: NewJob = new_tuple(NewJob, (task, args, queue, *_PLAIN))
+    return made
 
 
 def grant_to_wire(grant: JobGrant) -> tuple[Any, ...]:

@@ -8,13 +8,25 @@ from __future__ import annotations
 
 from typing import Final
 
+from quorker.core.frozen import new_tuple
 from quorker.core.jobs.collections import Collections
 from quorker.core.jobs.collections_ordered import OrderedRows
 from quorker.core.jobs.ids import job_id_of
 from quorker.core.jobs.index import JobIndex
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome
-from quorker.core.jobs.records import Job, Lane, Lease, LeaseKind, Lock, Place, Queue, Session, UniqueKey
+from quorker.core.jobs.records import (
+    Job,
+    Lane,
+    Lease,
+    LeaseKind,
+    Lock,
+    Place,
+    Queue,
+    Session,
+    StateRecord,
+    UniqueKey,
+)
 
 ORDINALS_MAX: Final = 2**16 - 1
 ORDINALS_FOR_COMMANDS: Final = (
@@ -70,6 +82,7 @@ class Tables:
         self.outcome = Outcome()
         self.session: Session | None = None  # who sent the command being applied
         self.sequence = 0
+        self.first_history: tuple[StateRecord, ...] = ()  # of the job made last: those of one entry share it
         self._token = 0
         self._token_end = 0
 
@@ -140,14 +153,15 @@ class Tables:
         self.bytes -= QUEUE_BYTES
 
     def append_to_queue(self, name: str, priority: int, job_id: str) -> None:
-        self._put(name, priority, self.next_order(), job_id)
+        self.order += 1
+        self._put(name, priority, self.order, job_id)
 
     def return_to_queue(self, name: str, priority: int, job_id: str) -> None:
         """Put at the head of its priority."""
         self._put(name, priority, -self.next_order(), job_id)
 
     def _put(self, name: str, priority: int, position: int, job_id: str) -> None:
-        self.place(self.queue(name), priority, position, job_id)
+        self.place(self.queues.get(name) or self.queue(name), priority, position, job_id)
         self.stirred[name] = None
         self.outcome.queues_signalled[name] = None
 
@@ -163,7 +177,7 @@ class Tables:
             lane.front[position] = job_id
         queue.length += 1
         self.bytes += PLACE_BYTES
-        place = Place(queue.name, priority, position)
+        place: Place = new_tuple(Place, (queue.name, priority, position))
         others = self.places.get(job_id)
         self.places[job_id] = (*others, place) if others else (place,)
 

@@ -6,8 +6,9 @@ forget one of them. Whether a change is wanted, and what becomes of the job's le
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
+from quorker.core.frozen import new_tuple
 from quorker.core.jobs.lifecycle import (
     AWAITING,
     DELETED,
@@ -24,8 +25,6 @@ from quorker.core.jobs.records import JOB_BYTES, Job, StateData, StateRecord, Un
 from quorker.core.jobs.tables import Tables
 
 KEEP: Final = -1
-_untyped: Any = tuple
-_make: Final[Any] = _untyped.__new__  # half the cost of calling a named tuple; three are made for every job
 
 
 def born(
@@ -36,15 +35,19 @@ def born(
     if spec.headers or spec.tags:
         size += sum(len(header) + len(value) + 100 for header, value in spec.headers)
         size += sum(len(tag) + 100 for tag in spec.tags)
-    order, wt = tables.next_order(), tables.wt
+    tables.order = order = tables.order + 1
+    wt = tables.wt
     record: StateRecord | None = None
     history: tuple[StateRecord, ...] = ()
     if name:
-        first: StateRecord = _make(StateRecord, (name, "", wt, data))
-        record, history = first, (first,)
+        history = tables.first_history
+        if data or not history or history[0].at_wt != wt or history[0].name != name:
+            history = (new_tuple(StateRecord, (name, "", wt, data)),)
+            tables.first_history = () if data else history
+        first = record = history[0]
         size += weigh(first)
     fields = (job_id, spec, order, wt, record, history, order, 0, 0, 0, 0, due_wt, 0, None, (), size)
-    job: Job = _make(Job, fields)
+    job: Job = new_tuple(Job, fields)
     tables.add_job(job)
     return job
 
@@ -65,12 +68,12 @@ def enter(
     """Take a job to a state by a legal transition. A grant (`token`) counts as a delivery."""
     before = job.current.name if job.current else UNBORN
     assert is_legal(before, name), f"{before} to {name} is not in the table"
-    record: StateRecord = _make(StateRecord, (name, reason, tables.wt, data))
+    record: StateRecord = new_tuple(StateRecord, (name, reason, tables.wt, data))
     history, size = with_record(tables, job, record)
     if job.result is not None:
         size -= len(job.result)
     tables.order = order = tables.order + 1
-    new: Job = _make(
+    new: Job = new_tuple(
         Job,
         (
             job.id,

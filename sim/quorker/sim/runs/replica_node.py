@@ -190,7 +190,7 @@ class ReplicaNode(Host):
                 self.jobs.look_inside(self.id, self.replica.store)
         if self._waiting:
             self._answer_reads()
-        return False
+        return self.replica.waits_to_apply
 
     def deliver(self, item: tuple[Any, Any]) -> None:
         message, _ = item

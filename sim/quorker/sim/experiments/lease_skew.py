@@ -113,7 +113,8 @@ def holder_cut_off(skew_ms: int, seed: int) -> Case:
 def _run(case: Case, lease_time: LeaseTime, skew_ms: int) -> Overlap:
     with collection_paused():
         cluster = JobsCluster(case, Trace())
-        cluster.jobs.judges_time, cluster.jobs.witness = False, None  # they know one rule of time only
+        cluster.jobs.judges_time = False  # this and the next two know one rule of time only
+        cluster.jobs.witness = cluster.jobs.late_ends = None
         beliefs = cluster.beliefs = MeasuredBeliefs(cluster.world)
         cluster.jobs.on_revoked = beliefs.revoke
         cluster.suffer()

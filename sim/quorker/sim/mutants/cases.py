@@ -176,6 +176,33 @@ def cut_off(seed: int) -> Case:
     )
 
 
+def overloaded(seed: int) -> Case:
+    """The same, one round at a time over a slow disk, while everybody asks for more than that can bear."""
+    draw, case = Stream(seed, "overloaded"), cut_off(seed)
+    ops = [
+        Op(at_ns, OpKind.ENQUEUE, draw.between(1, 4), draw.below(1 << 16))
+        for at_ns in range(100 * MS, case.chaos_ns, 5 * MS)
+    ]
+    return replace(
+        case,
+        ops=tuple(ops),
+        disk=DiskKnobs(median_ns=8 * MS),
+        events_max=4 * case.events_max,
+        jobs=replace(case.jobs or JobsKnobs(), rounds=1, work_ms=5),
+    )
+
+
+def handing_over(seed: int) -> Case:
+    """Workers die, and leaders are asked again and again to hand over to a member that cannot take over."""
+    case = cut_off(seed)
+    plan = [
+        *(Fault(at, FaultKind.CLIENT_CRASH, 3_000 * MS) for at in range(300 * MS, case.chaos_ns, 700 * MS)),
+        *(Fault(at, FaultKind.DEAF, 280 * MS, node=3) for at in range(300 * MS, case.chaos_ns, 400 * MS)),
+        *(Fault(at, FaultKind.TRANSFER, MS, node=3) for at in range(320 * MS, case.chaos_ns, 400 * MS)),
+    ]
+    return replace(case, plan=tuple(sorted(plan, key=lambda fault: fault.at_ns)))
+
+
 def diverging(seed: int) -> Case:
     """Leaders are cut off one after the other while everybody proposes, one entry per append, over a late network."""
     draw, case = Stream(seed, "diverging"), expand(seed, FIVE if seed % 2 else TRIO)
@@ -349,6 +376,8 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         reading,
         forwarded_reads,
         cut_off,
+        overloaded,
+        handing_over,
         diverging,
         swapping,
         installing,

@@ -168,4 +168,17 @@ def frozen_time_does_not_count(patch: Patch) -> None:
     wake = patch.replace(SimClient, "resume", resume)
 
 
+@bug(
+    "Log time passes half as fast as the leader's clock, so that what the dead held stays with them twice as long.",
+    oracles=("log time is fast enough [T5]",),
+    budget=20,
+    case=busy,
+)
+def log_time_is_slow(patch: Patch) -> None:
+    def lt(self: LogClock, now_ms: int) -> int:
+        return self.base_lt + max(0, now_ms - self.since_ms) // 2
+
+    patch.replace(LogClock, "lt", lt)
+
+
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

@@ -11,12 +11,13 @@ from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import DropReason, RoleChanged
 from quorker.core.raft.messages import Entry, SnapshotMeta
 from quorker.core.replica import Replica
-from quorker.sim.mutants.cases import busy, cut_off, lagging
+from quorker.sim.mutants.cases import busy, cut_off, handing_over, lagging, overloaded
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.runs.replica_node import ReplicaNode
 from quorker.sim.world.line import Line
 
 DIFFERENT: Final = ("replicas are equal [C5]",)
+LATE: Final = ("leases end in time [T5]",)
 
 
 @bug(
@@ -164,6 +165,53 @@ def renewals_are_acknowledged_too_soon(patch: Patch) -> None:
                 line.to_client(line.client.on_reply, group.session, seq, OK)
 
     submit = patch.replace(ReplicaNode, "on_submit", on_submit)
+
+
+@bug(
+    "A leader looks for what is due every second only.",
+    known="Hangfire: a watchdog that comes by every five minutes",
+    oracles=LATE,
+    budget=40,
+    case=cut_off,
+)
+def upkeep_comes_late(patch: Patch) -> None:
+    def maintain(self: Any) -> bool:
+        before = self._maintenance_at_ms
+        proposed: bool = upkeep(self)
+        if self._maintenance_at_ms != before:
+            self._maintenance_at_ms = self.now_ms + 1_000
+        return proposed
+
+    upkeep = patch.replace(Replica, "_maintain", maintain)
+
+
+@bug(
+    "What is due waits until nobody has anything else to propose.",
+    known="starvation of the housekeeping under load",
+    oracles=LATE,
+    budget=40,
+    case=overloaded,
+)
+def upkeep_waits_for_silence(patch: Patch) -> None:
+    def maintain(self: Any) -> bool:
+        return False if self._groups else upkeep(self)
+
+    upkeep = patch.replace(Replica, "_maintain", maintain)
+
+
+@bug(
+    "A leader waits for ever for upkeep that its log did not take.",
+    oracles=LATE,
+    budget=150,
+    case=handing_over,
+)
+def dropped_upkeep_is_waited_for(patch: Patch) -> None:
+    def on_dropped(self: Any, context: int, reason: DropReason) -> None:
+        maintenance_context = self._maintenance_context
+        drop(self, context, reason)
+        self._maintenance_context = maintenance_context
+
+    drop = patch.replace(Replica, "_on_dropped", on_dropped)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

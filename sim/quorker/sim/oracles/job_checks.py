@@ -35,6 +35,7 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.model.witness import Witness
 from quorker.sim.oracles.checks import FIRST, Oracles, Violation
+from quorker.sim.oracles.late_ends import UPKEEP, LateEnds, Pace
 from quorker.sim.oracles.lease_gaps import NOT_APPLIED, LeaseGaps
 from quorker.sim.oracles.real_time import RealTime
 from quorker.sim.oracles.store_invariants import check_store
@@ -78,9 +79,12 @@ class Order:
 
 
 class JobOracles:
-    """One run's judge of everything that the log did to jobs. `rate_ppm_max`: of all members' clocks."""
+    """One run's judge of everything that the log did to jobs. `rate_ppm_max`: of all members' clocks.
 
-    def __init__(self, raft: Oracles, rate_ppm_max: int) -> None:
+    `pace`: what they are configured to; without it nobody is late.
+    """
+
+    def __init__(self, raft: Oracles, rate_ppm_max: int, pace: Pace | None = None) -> None:
         self._raft = raft
         self._rate_ppm = rate_ppm_max
         self.judges_time = True  # not in experiments that measure what other rules of time would do
@@ -110,6 +114,7 @@ class JobOracles:
         self.grants = self.completions = 0
         self.real_time = RealTime()
         self.lease_gaps = LeaseGaps(rate_ppm_max)
+        self.late_ends = None if pace is None else LateEnds(pace, self._sessions)
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
@@ -190,6 +195,8 @@ class JobOracles:
         replies = iter(outcome.replies)
         for session, seq, wire in _commands(batch.groups):
             answer = next(replies)
+            if not session and wire[0] in UPKEEP and self.late_ends is not None:
+                self.late_ends.on_upkeep(self._last[3])
             self._judge_reply((session, seq), wire, answer)
             life = self._sessions.get(session)
             if life is not None and answer[2][1] != "session_expired":
@@ -213,6 +220,8 @@ class JobOracles:
                 f"{lt - last_lt} ms from index {index} to {entry.index}, at most {most_ms} can have passed",
             )
         self._last = (entry.index, lt, wt, now_ns)
+        if self.late_ends is not None:
+            self.late_ends.on_batch(entry.term, lt, now_ns)
 
     def _judge_reply(self, name: tuple[int, int], wire: Any, answer: tuple[int, int, Reply]) -> None:
         """A command applies once, however often it is in the log, and is answered alike each time [C2]."""

@@ -67,6 +67,8 @@ ORACLES: Final[dict[str, str]] = {
     "entries make sense": "no entry of our own making is malformed",
     "time goes on [T1]": "log time never goes back",
     "log time is slow enough [T1]": "log time runs at most as fast as the fastest clock",
+    "log time is fast enough [T5]": "log time runs at least as fast as the slowest clock while one leader is in office",
+    "leases end in time [T5]": "a leader that is free to act ends a session soon after its time",
     "not before it is due [T6]": "nothing scheduled runs early",
     "not before its time [T2]": "a session that expires was silent for its whole time to live",
     "leases last [T2]": "a session lives its time from the sending of what was acknowledged last, in true time",

@@ -21,10 +21,11 @@ from quorker.sim.model.witness import Witness
 from quorker.sim.oracles.beliefs import Beliefs
 from quorker.sim.oracles.checks import Violation
 from quorker.sim.oracles.job_checks import JobOracles, Order
+from quorker.sim.oracles.late_ends import pace_of
 from quorker.sim.oracles.lease_gaps import fastest_ppm
 from quorker.sim.runs.membership import CHANGES
 from quorker.sim.runs.phases import Phases, Recovery
-from quorker.sim.runs.replica_node import ReplicaNode
+from quorker.sim.runs.replica_node import MAINTENANCE_MS, ReplicaNode
 from quorker.sim.stories.story import Kind
 from quorker.sim.world.clock import NodeClock
 from quorker.sim.world.host import Host, leader_of
@@ -42,7 +43,8 @@ class JobsCluster(Phases[ReplicaNode]):
 
     def prepare(self) -> None:
         self.knobs = self.case.jobs or JobsKnobs()
-        self.jobs = JobOracles(self.world.oracles, fastest_ppm(self.case))
+        pace = pace_of(self.case, MAINTENANCE_MS)
+        self.jobs = JobOracles(self.world.oracles, fastest_ppm(self.case), pace)
         self.jobs.witness = Witness()
         self.beliefs = Beliefs(self.world)
         self.jobs.on_revoked = self.beliefs.revoke

@@ -17,8 +17,9 @@ from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Notice, Outcome
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.core import Raft
-from quorker.core.raft.effects import LeaderChanged, ReadReady, Role
+from quorker.core.raft.effects import LeaderChanged, Persist, ReadReady, Role, RoleChanged
 from quorker.core.raft.messages import NOBODY, NodeId
+from quorker.core.raft.roles import Leader
 from quorker.core.replica import (
     Applied,
     Forward,
@@ -32,6 +33,7 @@ from quorker.sim.cases.case import JobsKnobs, Point
 from quorker.sim.disks.disk import LogDisk
 from quorker.sim.oracles.checks import FIRST, Violation
 from quorker.sim.oracles.job_checks import JobOracles
+from quorker.sim.oracles.late_ends import Reign
 from quorker.sim.stories.story import Kind
 from quorker.sim.world.clock import NodeClock
 from quorker.sim.world.host import Host, ignore
@@ -64,6 +66,7 @@ class Lodger(Protocol):
 
 
 CLAIM_EVERY: Final = 8  # entries; runs are short
+MAINTENANCE_MS: Final = 10  # as real members look for what is due
 
 
 class ReplicaNode(Host):
@@ -83,7 +86,8 @@ class ReplicaNode(Host):
         self._waiting: list[tuple[int, Line, Query]] = []  # reads, and the index that they need
         self._told = self._queries = 0
         self._saving = False
-        self.on_written = lambda record: jobs.on_written(record, world.kernel.now)
+        self._reign: Reign | None = None  # while it leads
+        self.on_written = self._written
 
     # ------------------------------------------------------------------ Host
 
@@ -103,6 +107,18 @@ class ReplicaNode(Host):
             Diverged: self._contradicted,
             ReadReady: self._read_may_be_answered,
         }
+
+    def _written(self, record: Persist) -> None:
+        now_ns = self.world.kernel.now
+        self.jobs.on_written(record, now_ns)
+        if self._reign is not None and self.jobs.late_ends is not None:
+            self.jobs.late_ends.on_made(self._reign, record.entries, now_ns)
+
+    def _role_changed(self, effect: RoleChanged) -> None:
+        self._reign = None
+        if effect.role is Role.LEADER and self.jobs.late_ends is not None:
+            self._reign = self.jobs.late_ends.on_takeover(effect.term, self.world.kernel.now)
+        super()._role_changed(effect)
 
     def boot(self) -> Raft:
         durable = self.disk.durable
@@ -128,6 +144,7 @@ class ReplicaNode(Host):
             rounds_in_flight_max=self.knobs.rounds,
             snapshot_after_entries=machine.snapshot_every or NEVER,
             keep_entries=machine.keep_entries,
+            maintenance_interval_ms=MAINTENANCE_MS,
             claim_every_entries=CLAIM_EVERY,
         )
 
@@ -143,11 +160,14 @@ class ReplicaNode(Host):
             client.pause()
 
     def resume(self) -> None:
+        if self._reign is not None:
+            self._reign.free_ns = self.world.kernel.now
         super().resume()
         for client in self.housed:
             client.resume()
 
     def forget(self) -> None:
+        self._reign = None
         if self._saving:
             self._saving = False
             self.world.note("crashed while saving a snapshot")
@@ -177,10 +197,20 @@ class ReplicaNode(Host):
         self.replica.observe_time(now_ms)
 
     def tick_core(self, now_ms: int) -> None:
+        if self._reign is not None:
+            self._look_for_lateness(self._reign)
         if self.disk.is_low is self.replica.has_space:
             self.replica.disk_space(low=self.replica.has_space)
             self.world.note("disk nearly full" if self.disk.is_low else "disk has space again")
         self.replica.tick(now_ms, self.clock.wall_ms(self.world.kernel.now))
+
+    def _look_for_lateness(self, reign: Reign) -> None:
+        late_ends, raft = self.jobs.late_ends, self.replica.raft
+        leader = raft.acting_as
+        if late_ends is not None and isinstance(leader, Leader):
+            bound = leader.transfer_to != NOBODY or self.id not in raft.progress
+            hindered = bound or raft.log.term_at(self.replica.store_index) != reign.term
+            late_ends.look(reign, self.world.kernel.now, hindered=hindered)
 
     def work(self) -> bool:
         index = self.replica.store.applied_index
@@ -344,6 +374,8 @@ class ReplicaNode(Host):
             return
         self._judge_to(effect.index)
         self.jobs.on_applied(self.id, effect.index, effect.outcome)
+        if self._reign is not None and self.jobs.late_ends is not None:
+            self.jobs.late_ends.on_applied(self._reign, effect.index, self.world.kernel.now)
         self.world.trace.record(self.world.kernel.now, What.APPLIED, self.id, effect.index)
         self.tell_applied(effect.index)
         self._route(effect.outcome)

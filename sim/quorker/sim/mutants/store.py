@@ -237,7 +237,7 @@ def unique_keys_are_not_looked_up(patch: Patch) -> None:
 @bug(
     "A deleted job stays in its queue, and is run all the same.",
     known="a queue and a record that are changed apart",
-    oracles=("entries make sense",),
+    oracles=("entries make sense", "witness [C1]"),
     budget=250,
     case=busy,
 )
@@ -254,9 +254,9 @@ def deleted_jobs_run(patch: Patch) -> None:
 
 
 @bug(
-    "A deleted job stays in its queue.",
-    equivalent="Dispatch drops an entry of a job that is in no state to run when it reaches it; the pair of both is "
-    "`deleted-jobs-run`.",
+    "A deleted job stays in its queue: it would not be run, but is there twice when somebody requeues it.",
+    oracles=("witness [C1]",),
+    budget=100,
     case=busy,
 )
 def deleted_jobs_stay_in_the_queue(patch: Patch) -> None:

@@ -24,7 +24,18 @@ pytestmark = pytest.mark.trio
 def call(qualname: str, *args: object, result_bytes_max: int = 65536) -> ChildCall:
     packed = encode_call(args, {}, bytes_max=65536)
     return ChildCall(
-        "plain_functions", str(FUNCTIONS), qualname, packed, result_bytes_max, "J1", 77, 3, "mail", "t", None
+        "plain_functions",
+        str(FUNCTIONS),
+        qualname,
+        packed,
+        result_bytes_max,
+        "J1",
+        77,
+        3,
+        "mail",
+        "t",
+        None,
+        {},
     )
 
 

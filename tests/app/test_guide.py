@@ -1,4 +1,4 @@
-"""The guide's Python is one program, and it runs as printed."""
+"""The Python of each guide is one program, and it runs as printed."""
 
 from __future__ import annotations
 
@@ -7,32 +7,39 @@ import subprocess
 import sys
 from pathlib import Path
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs/guide-tasks.md"
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+GUIDES = {"guide-tasks.md": 5, "guide-jobs.md": 4}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-RUN_ALL = """
+USE = re.compile(r"^(async )?def (use_\w+)\(\)", re.MULTILINE)
+START = """
 if __name__ == "__main__":
     import asyncio
+    import trio
 
-    use_in_plain_code()
-    use_options()
-    use_retries()
-    use_fences()
-    trio.run(use_in_async_code)
-    asyncio.run(use_in_async_code())
-    assert count_words("a b") == 2
-    print("all of it ran")
 """
 
 
-def test_the_guide_runs(tmp_path: Path) -> None:
-    blocks: list[str] = BLOCK.findall(GUIDE.read_text())
-    uses = [
-        name for block in blocks for name in re.findall(r"^(?:async )?def (use_\w+)", block, re.MULTILINE)
+def run_all(program: str) -> str:
+    """Every example is run: those in plain code once, those in async code on both loops."""
+    lines = [
+        f"    trio.run({name})\n    asyncio.run({name}())\n" if is_async else f"    {name}()\n"
+        for is_async, name in USE.findall(program)
     ]
-    assert all(f"{name}(" in RUN_ALL or f"({name})" in RUN_ALL for name in uses)
-    assert len(uses) == 5
+    return START + "".join(lines) + '    print("all of it ran")\n'
+
+
+def test_every_guide_is_run() -> None:
+    assert {path.name for path in DOCS.glob("guide-*.md")} == set(GUIDES)
+
+
+@pytest.mark.parametrize("guide", GUIDES)
+def test_the_guide_runs(guide: str, tmp_path: Path) -> None:
+    program = "\n".join(BLOCK.findall((DOCS / guide).read_text()))
+    assert len(USE.findall(program)) == GUIDES[guide]
     script = tmp_path / "guide.py"
-    script.write_text("\n".join(blocks) + RUN_ALL)
+    script.write_text(program + run_all(program))
     ran = subprocess.run(
         [sys.executable, "-W", "error", str(script)],
         cwd=tmp_path,

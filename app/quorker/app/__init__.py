@@ -4,6 +4,7 @@ from quorker.app import App, Retry, current_job
 """
 
 from quorker.app.app import App
+from quorker.app.calls import Call
 from quorker.app.context import current_job
 from quorker.app.errors import (
     BadPayload,
@@ -27,6 +28,7 @@ __all__ = [
     "Attached",
     "BadPayload",
     "BlockingCall",
+    "Call",
     "JobCancelled",
     "JobFailed",
     "JobHandle",

@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
+from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
 from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsider
-from quorker.app.gateway import Gateway, inherited_gateway
+from quorker.app.gateway import Gateway, inherited_gateway, refuse_blocking
+from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
 from quorker.app.location import import_attribute
 from quorker.app.payload import PAYLOAD_BYTES_MAX
 from quorker.app.results import JobHandle
@@ -78,6 +80,20 @@ class App:
     def job(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job by its id, which may come from another process."""
         return JobHandle(checked_option("job id", job_id, bounds.JOB_ID), self)
+
+    def enqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """Make jobs of calls (`task.call(...)`), all or none: one command. Their handles, in order. For plain code.
+
+        A call may wait for one that stands before it: `first.then(second)`. Raises what `task.enqueue` raises.
+        """
+        refuse_blocking("await app.aenqueue_many(...)")
+        ids = carry_out_blocking(make_jobs(command_of(calls)), self.gateway())
+        return [JobHandle(job_id, self) for job_id in ids]
+
+    async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
+        """Like `enqueue_many`, for async code."""
+        ids = await carry_out(make_jobs(command_of(calls)), self.gateway())
+        return [JobHandle(job_id, self) for job_id in ids]
 
     # ------------------------------------------------------------------ registering
 

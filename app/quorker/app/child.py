@@ -95,7 +95,10 @@ def run_call(call: ChildCall, pipe: Pipe) -> None:
     try:
         task = find_task(call)
         args, kwargs = decode_call(call.args)
-        enter_job(JobContext(call.job_id, call.fence, call.attempt, call.queue, call.task, call.deadline))
+        job = JobContext(
+            call.job_id, call.fence, call.attempt, call.queue, call.task, call.deadline, call.headers
+        )
+        enter_job(job)
         result = encode_result(task(*args, **kwargs), bytes_max=call.result_bytes_max)
     except BaseException as error:  # noqa: BLE001  # whatever a task raises is an outcome
         pipe.send("failed", *describe(error))

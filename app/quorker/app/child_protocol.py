@@ -38,6 +38,7 @@ class ChildCall(NamedTuple):
     queue: str
     task: str
     deadline: float | None  # time.monotonic() seconds, which is one clock for all processes of a machine
+    headers: dict[str, str]
 
 
 def pack_frame(kind: str, *fields: object) -> bytes:

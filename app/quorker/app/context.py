@@ -4,8 +4,9 @@ because it is a context variable that the runner of each kind sets. What must no
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from quorker.app.errors import NotInJob
@@ -17,7 +18,7 @@ class JobContext:
 
     `fence` is the fencing token of this attempt: strictly greater than that of every earlier attempt and of every
     other job started before. Hand it to what the task writes to, and let that refuse smaller ones.
-    `deadline` is a `time.monotonic()` instant in seconds (None: no timeout); `attempt` counts from 1.
+    `headers` are those that the job was enqueued with. `deadline` is a `time.monotonic()` instant in seconds (None: no timeout); `attempt` counts from 1.
     """
 
     id: str
@@ -26,6 +27,7 @@ class JobContext:
     queue: str
     task: str
     deadline: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 _running: ContextVar[JobContext] = ContextVar("quorker_current_job")
@@ -68,6 +70,10 @@ class CurrentJob:
     @property
     def deadline(self) -> float | None:
         return self._running.deadline
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self._running.headers
 
     def seconds_left(self) -> float | None:
         """Until the timeout stops this attempt; None without a timeout."""

@@ -14,6 +14,7 @@ from quorker.app.context import JobContext, enter_job
 from quorker.app.failure import Failure
 from quorker.app.location import locate_function
 from quorker.app.payload import decode_call, encode_result
+from quorker.app.settings import own_headers
 from quorker.app.tasks import RegisteredTask
 from quorker.core.jobs.commands import JobGrant
 
@@ -21,7 +22,8 @@ from quorker.core.jobs.commands import JobGrant
 def job_context(grant: JobGrant, timeout: float | None) -> JobContext:
     """What the task may know of its job. `timeout` in seconds from now."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    return JobContext(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline)
+    headers = own_headers(grant.headers)
+    return JobContext(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)
 
 
 class Executor:
@@ -58,6 +60,7 @@ class Executor:
             queue=job.queue,
             task=job.task,
             deadline=job.deadline,
+            headers=dict(job.headers),
         )
 
 

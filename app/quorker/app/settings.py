@@ -4,8 +4,8 @@ must not live here: the decision to retry, which the state machine takes."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
@@ -13,6 +13,7 @@ from quorker.app.failure import qualified_name
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import BadCommand, RetryPolicy
+from quorker.core.jobs.lifecycle import STATES
 
 T = TypeVar("T")
 Duration: TypeAlias = float | timedelta
@@ -20,6 +21,10 @@ Duration: TypeAlias = float | timedelta
 ErrorKind: TypeAlias = type[BaseException] | str
 RunsIn: TypeAlias = Literal["trio", "thread", "process"]
 After: TypeAlias = Literal["success", "failure", "any", "deleted"]
+
+JobState: TypeAlias = Literal[
+    "Enqueued", "Scheduled", "Awaiting", "Processing", "Succeeded", "Failed", "Deleted", "Quarantined"
+]
 
 RETRY_ON: Final = "retry-on"
 RETRY_NOT_ON: Final = "retry-not-on"
@@ -38,6 +43,25 @@ def instant_ms(value: datetime, what: str) -> int:
     if value.utcoffset() is None:
         raise InvalidInput(f"{what}={value!r} has no time zone: write datetime(..., tzinfo=UTC)")
     return checked_option(what, round(value.timestamp() * 1000), bounds.INSTANT)
+
+
+def start_instant(delay: Duration | None, at: datetime | None) -> tuple[int | None, int]:
+    """`at_wt` and `delay_ms` of a command, out of the one of both that is given. Raises `InvalidInput`."""
+    if (delay is None) == (at is None):
+        raise InvalidInput("give either delay= (seconds or a timedelta) or at= (a datetime with a time zone)")
+    if at is not None:
+        return instant_ms(at, "at"), 0
+    assert delay is not None
+    return None, milliseconds(delay, "delay")
+
+
+def checked_states(what: str, given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of states. Raises `InvalidInput` for one that no job can have."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    unknown = [name for name in names if name not in STATES]
+    if unknown:
+        raise InvalidInput(f"{what}: there is no state {unknown[0]!r}: write {', '.join(STATES)}")
+    return names
 
 
 def checked_option(what: str, value: Any, check: bounds.Check[T]) -> T:
@@ -102,6 +126,11 @@ def may_retry(headers: Sequence[tuple[str, str]], error_types: Sequence[str]) ->
     return True
 
 
+def own_headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Those that the user gave, without those of `Retry`."""
+    return {name: value for name, value in headers if name not in (RETRY_ON, RETRY_NOT_ON)}
+
+
 def _names(kinds: Sequence[ErrorKind]) -> str:
     return " ".join(kind if isinstance(kind, str) else qualified_name(kind) for kind in kinds)
 
@@ -122,7 +151,8 @@ class CallOptions:
     on: After = "success"
     tags: tuple[str, ...] = ()
     retention_ms: int = 0
-    headers: tuple[tuple[str, str], ...] = field(default=())
+    headers: tuple[tuple[str, str], ...] = ()
+    retry_headers: tuple[tuple[str, str], ...] = ()
 
 
 def read_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +165,14 @@ def read_options(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_retry(value: Retry) -> dict[str, Any]:
-    return {"retry": value.policy(), "headers": value.headers()}
+    return {"retry": value.policy(), "retry_headers": value.headers()}
+
+
+def _read_headers(value: Mapping[str, str]) -> dict[str, Any]:
+    taken = [name for name in value if name in (RETRY_ON, RETRY_NOT_ON)]
+    if taken:
+        raise InvalidInput(f"headers: {taken[0]!r} is what Retry(on=, not_on=) writes; choose another name")
+    return {"headers": checked_option("headers", tuple(value.items()), _OWN_HEADERS)}
 
 
 def _read_after(value: Any) -> dict[str, Any]:
@@ -147,6 +184,12 @@ def _read_priority(value: int) -> dict[str, Any]:
     return {"priority": checked_option("priority", value, bounds.whole("priority", -limit, limit))}
 
 
+_OWN_HEADERS: Final = bounds.many(
+    "headers",
+    bounds.pair("headers", bounds.text("header", 1, 100), bounds.text("header", 0, 1000)),
+    0,
+    bounds.HEADERS_MAX - 2,  # those of Retry come on top
+)
 _READERS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "queue": lambda value: {"queue": checked_option("queue", value, bounds.QUEUE)},
     "priority": _read_priority,
@@ -159,5 +202,6 @@ _READERS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "after": _read_after,
     "on": lambda value: {"on": checked_option("on", value, bounds.condition)},
     "tags": lambda value: {"tags": checked_option("tags", tuple(value), bounds.TAGS)},
+    "headers": _read_headers,
     "retention": lambda value: {"retention_ms": milliseconds(value, "retention")},
 }

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
+from quorker.app.calls import Call
 from quorker.app.errors import BadPayload
-from quorker.app.gateway import Gateway, Submit, refuse_blocking
+from quorker.app.gateway import Gateway, refuse_blocking
+from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
 from quorker.app.payload import encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
@@ -35,7 +37,7 @@ def new_job(task: str, args: bytes, option: CallOptions) -> NewJob:
         option.unique_ms,
         option.parent_id,
         option.on,
-        option.headers,
+        option.retry_headers + option.headers,
         option.tags,
         option.retention_ms,
     )
@@ -80,17 +82,21 @@ class Task(Generic[P, R]):
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Make a job; returns when a majority of the members has it on disk. For plain code.
 
-        Raises `BadPayload`, `NotConnected`, `NotApplied` (no effect), `Unknown` (perhaps), `Rejected`.
+        Raises `BadPayload`, `NotConnected`, `NotApplied` (no effect), `Unknown` (perhaps), `JobNotFound` (what it shall
+        wait for), `Rejected`.
         """
         refuse_blocking(f"await {self.name}.aenqueue(...)")
-        command = EnqueueJobs((self.new_job(*args, **kwargs),))
-        gateway = self.host.gateway()
-        return JobHandle(gateway.request_blocking(Submit(command))[0], self.host)
+        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)))
+        return JobHandle(carry_out_blocking(plan, self.host.gateway())[0], self.host)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Like `enqueue`, for trio and asyncio code."""
-        command = EnqueueJobs((self.new_job(*args, **kwargs),))
-        return JobHandle((await self.host.gateway().request(Submit(command)))[0], self.host)
+        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)))
+        return JobHandle((await carry_out(plan, self.host.gateway()))[0], self.host)
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """A call that is no job yet, for `app.enqueue_many` and `job.then`. Raises `BadPayload` for wrong arguments."""
+        return Call(self.new_job(*args, **kwargs))
 
     def new_job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The job that `enqueue` would make, for a command of several. Raises `BadPayload` for wrong arguments."""
@@ -123,13 +129,14 @@ class Task(Generic[P, R]):
         after: JobHandle[Any] | str | None = None,
         on: After | None = None,
         tags: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
         retention: Duration | None = None,
     ) -> Self:
         """A copy of this task whose jobs are enqueued with these options. Durations are seconds or timedeltas.
 
         `delay` or `at` (an aware datetime): not before then. `unique`: while a job with this key has not ended (or for
-        `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `retention`: how
-        long to keep the job once it has succeeded or was deleted. Raises `InvalidInput`.
+        `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `headers`: words
+        that travel with the job, see `current_job.headers`. `retention`: how to keep the job once it has succeeded or was deleted. Raises `InvalidInput`.
         """
         given = {
             "queue": queue,
@@ -143,6 +150,7 @@ class Task(Generic[P, R]):
             "after": after,
             "on": on,
             "tags": tags,
+            "headers": headers,
             "retention": retention,
         }
         return self.with_options(read_options(given))

@@ -1,0 +1,125 @@
+"""What calls on jobs ask of the store, each as a plan: a generator that yields what it asks and is sent the answers.
+
+Plain and async code carry out the same plan. What must not live here: how an ask reaches the store, and what users see of
+a job (`results.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
+
+from quorker.app.errors import JobCancelled, JobFailed, JobNotFound, JobPending
+from quorker.app.gateway import Ask, Gateway, Query, Submit, WaitFinished
+from quorker.app.payload import decode_result
+from quorker.core.errors import QuorkerError, Rejected
+from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
+from quorker.transport.connection import Consistency
+
+T = TypeVar("T")
+Plan: TypeAlias = Generator[Ask, Any, T]
+Change: TypeAlias = DeleteJob | RequeueJob | RescheduleJob
+
+UNFINISHED: Final = ("Enqueued", "Scheduled", "Awaiting", "Processing")
+
+
+def carry_out_blocking(plan: Plan[T], gateway: Gateway) -> T:
+    """Answer what the plan asks for, in plain code; errors are raised inside the plan."""
+    step = partial(plan.send, None)
+    while True:
+        try:
+            ask = step()
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        try:
+            step = partial(plan.send, gateway.request_blocking(ask))
+        except QuorkerError as error:
+            step = partial(plan.throw, error)
+
+
+async def carry_out(plan: Plan[T], gateway: Gateway) -> T:
+    """Answer what the plan asks for, in async code; errors are raised inside the plan."""
+    step = partial(plan.send, None)
+    while True:
+        try:
+            ask = step()
+        except StopIteration as end:
+            value: T = end.value
+            return value
+        try:
+            step = partial(plan.send, await gateway.request(ask))
+        except QuorkerError as error:
+            step = partial(plan.throw, error)
+
+
+def job_state(job_id: str) -> Plan[str]:
+    record = yield from read_job(job_id)
+    return str(record["state"])
+
+
+def job_result(job_id: str, timeout: float) -> Plan[Any]:
+    """The second wait is for a job that another member made and this one had not heard of at first."""
+    try:
+        yield WaitFinished(job_id, timeout)
+    except JobPending:
+        record = yield from read_job(job_id)
+        if record["state"] in UNFINISHED:
+            raise
+    else:
+        record = yield from read_job(job_id)
+    if record["state"] in UNFINISHED:
+        yield WaitFinished(job_id, timeout)
+        record = yield from read_job(job_id)
+    if record["state"] == "Succeeded":
+        return decode_result(record["result"] or b"")
+    raise _failure(job_id, (yield Query("state", {"job_id": job_id})))
+
+
+def change_job(command: Change) -> Plan[bool]:
+    """Did it change. Not in a state that was not expected."""
+    try:
+        return bool((yield Submit(command)))
+    except Rejected as refused:
+        if refused.reason == "wrong_state":
+            return False
+        if refused.reason == "not_found":
+            raise JobNotFound(refused.detail) from None
+        raise
+
+
+def make_jobs(command: EnqueueJobs) -> Plan[list[str]]:
+    """The ids, in order."""
+    try:
+        return list((yield Submit(command)))
+    except Rejected as refused:
+        if refused.reason == "not_found":
+            raise JobNotFound(f"{refused.detail}; nothing was enqueued") from None
+        raise
+
+
+def read_job(job_id: str) -> Plan[dict[str, Any]]:
+    """A job that is unknown here may be known elsewhere: only a linearizable read can say that there is none."""
+    consistencies: tuple[Consistency, ...] = ("local", "linearizable")
+    for consistency in consistencies:
+        record: dict[str, Any] | None = yield Query("job", {"job_id": job_id}, consistency)
+        if record is not None:
+            return record
+    raise JobNotFound(
+        f"no job {job_id} in this cluster: it was never enqueued here, or it ended long ago and has expired"
+    )
+
+
+def _failure(job_id: str, state: dict[str, Any] | None) -> JobFailed | JobCancelled | JobNotFound:
+    if state is None:
+        return JobNotFound(f"job {job_id} expired while its result was read")
+    reason, data = state["reason"], state["data"]
+    if state["name"] == "Deleted":
+        return JobCancelled(f"job {job_id} was deleted" + (f": {reason}" if reason else ""))
+    return JobFailed(
+        job_id,
+        data.get("error_type") or state["name"],
+        data.get("message") or reason or "no reason was recorded",
+        data.get("trace") or "",
+    )

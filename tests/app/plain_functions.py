@@ -10,7 +10,7 @@ import sys
 import time
 from typing import Any
 
-from quorker.app import App, JobNotFound, current_job
+from quorker.app import App, JobNotFound, LockTimeout, current_job
 from quorker.app.gateway import Submit
 from quorker.core.errors import Rejected
 from quorker.core.jobs.commands import DeleteJob
@@ -112,3 +112,15 @@ def refused_in_process() -> list[str]:
     except Rejected as error:
         return [error.reason, error.detail]
     return []
+
+
+def use_lock(ttl: float | None) -> list[Any]:
+    with app.lock("a", ttl=ttl) as first:
+        try:
+            with app.lock("a", ttl=ttl, timeout=0.1):
+                raise AssertionError("it was free")
+        except LockTimeout:
+            pass
+        was_lost = first.is_lost
+    with app.lock("a", ttl=ttl, timeout=0) as second:
+        return [first.fence, second.fence, was_lost]

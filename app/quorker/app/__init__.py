@@ -13,10 +13,13 @@ from quorker.app.errors import (
     JobFailed,
     JobNotFound,
     JobPending,
+    LockLost,
+    LockTimeout,
     NotConnected,
     NotInJob,
 )
 from quorker.app.front_door import Attached
+from quorker.app.locks import HeldLock
 from quorker.app.results import JobHandle
 from quorker.app.settings import NO_RETRY, Retry
 from quorker.app.tasks import AsyncTask, PlainTask, Task
@@ -29,11 +32,14 @@ __all__ = [
     "BadPayload",
     "BlockingCall",
     "Call",
+    "HeldLock",
     "JobCancelled",
     "JobFailed",
     "JobHandle",
     "JobNotFound",
     "JobPending",
+    "LockLost",
+    "LockTimeout",
     "NotConnected",
     "NotInJob",
     "PlainTask",

@@ -16,6 +16,8 @@ from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsid
 from quorker.app.gateway import Gateway, inherited_gateway, refuse_blocking
 from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
 from quorker.app.location import import_attribute
+from quorker.app.lock_line import LockWish
+from quorker.app.locks import Lock
 from quorker.app.payload import PAYLOAD_BYTES_MAX
 from quorker.app.results import JobHandle
 from quorker.app.settings import (
@@ -29,7 +31,7 @@ from quorker.app.settings import (
 )
 from quorker.app.tasks import AsyncTask, PlainTask, RegisteredTask
 from quorker.app.worker_server import SHUTDOWN_SECONDS
-from quorker.core.errors import ConfigurationError
+from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs import bounds
 from quorker.transport.node_config import NodeConfig, Profile
 from quorker.transport.tls import TlsPaths
@@ -94,6 +96,27 @@ class App:
         """Like `enqueue_many`, for async code."""
         ids = await carry_out(make_jobs(command_of(calls)), self.gateway())
         return [JobHandle(job_id, self) for job_id in ids]
+
+    def lock(
+        self,
+        name: str,
+        *,
+        ttl: Duration | None = None,
+        timeout: Duration | None = None,
+        on_lost: Callable[[str], object] | None = None,
+    ) -> Lock:
+        """A lock of the whole cluster: `with` it in plain code, `async with` it on trio and asyncio. Gives a `HeldLock`.
+
+        Who comes first gets it first; it is not re-entrant. `ttl`: how long it is held at most; without one, for as long
+        as this process is connected. `timeout`: how long to wait for it, 0 to try once, None for ever; then `LockTimeout`
+        is raised. `on_lost(reason)` is called on the thread of the connection when the lock is lost while it is held.
+        """
+        resource = checked_option("lock(name)", name, bounds.KEY)
+        ttl_ms = 0 if ttl is None else milliseconds(ttl, "ttl")
+        if ttl is not None and not ttl_ms:
+            raise InvalidInput(f"ttl is {ttl!r}: give at least a millisecond, or None")
+        seconds = None if timeout is None else milliseconds(timeout, "timeout") / 1000
+        return Lock(self, LockWish(resource, ttl_ms, seconds), on_lost)
 
     # ------------------------------------------------------------------ registering
 

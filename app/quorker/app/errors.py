@@ -7,6 +7,8 @@ QuorkerError
 ├── JobCancelled               the job was deleted
 ├── JobNotFound                no such job: never enqueued here, or expired
 ├── JobPending                 (a TimeoutError) the job had not ended when the time was up
+├── LockTimeout                (a TimeoutError) the lock did not become free in time
+├── LockLost                   somebody else may have the lock by now
 ├── NotConnected               no `app.node(...)` or `app.connect(...)` is open in this process
 ├── BlockingCall               (a RuntimeError) a blocking call in async code, which would stop its loop
 └── NotInJob                   (a RuntimeError) `current_job` was read where no job runs
@@ -49,6 +51,24 @@ class JobPending(QuorkerError, TimeoutError):
     """The job had not ended when the time was up. It goes on; asking again is fine."""
 
     exit_code = EXIT_TIMEOUT
+
+
+class LockTimeout(QuorkerError, TimeoutError):
+    """The lock did not become free in time. Nothing is held, and nobody stands in line any more."""
+
+    exit_code = EXIT_TIMEOUT
+
+
+class LockLost(QuorkerError):
+    """Somebody else may have the lock by now. `name` of the lock, and the `reason`."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"lock {self.name} is lost: {self.reason}"
 
 
 class NotConnected(QuorkerError):

@@ -10,14 +10,17 @@ import concurrent.futures
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from quorker.app.errors import BlockingCall, JobPending, NotConnected
+from quorker.app.lock_line import Hold, LockWish, hold_lock, take_lock
 from quorker.core.errors import Unknown
 from quorker.core.jobs.commands import Command
 from quorker.transport.connection import Connection, Consistency
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,21 @@ class AskStatus:
     """Answers the `Status` of the member on the other side."""
 
 
-Ask: TypeAlias = Submit | Query | WaitFinished | AskStatus
+@dataclass(frozen=True, slots=True)
+class TakeLock:
+    """Answers `Held` once the lock is granted; raises `LockTimeout`."""
+
+    wish: LockWish
+
+
+@dataclass(frozen=True, slots=True)
+class HoldLock:
+    """Takes the lock and keeps it; answers when it was released ("") or why it was lost. Only on a loop of this process."""
+
+    hold: Hold
+
+
+Ask: TypeAlias = Submit | Query | WaitFinished | AskStatus | TakeLock | HoldLock
 
 
 class Gateway(Protocol):
@@ -79,6 +96,10 @@ async def perform(connection: Connection, ask: Ask) -> Any:
                 raise JobPending(f"job {job_id} has not ended within {timeout:g} s; it goes on") from None
         case AskStatus():
             return await connection.status()
+        case TakeLock(wish):
+            return await take_lock(connection, wish)
+        case HoldLock(hold):
+            return await hold_lock(connection, hold)
 
 
 _inherited: list[Gateway] = []
@@ -123,19 +144,20 @@ class LoopGateway:
         if async_library() == "asyncio":
             import asyncio
 
-            return await asyncio.wrap_future(self._start(ask).future)
+            return await asyncio.wrap_future(self.start(ask).future)
         if trio.lowlevel.current_trio_token() is self._token:
             return await perform(self.connection, ask)
-        return await _wait_on_trio(self._start(ask))
+        return await _wait_on_trio(self.start(ask))
 
     def request_blocking(self, ask: Ask) -> Any:
-        crossing = self._start(ask)
+        crossing = self.start(ask)
         try:
             return crossing.future.result()
         finally:
             crossing.future.cancel()
 
-    def _start(self, ask: Ask) -> Crossing:
+    def start(self, ask: Ask) -> Crossing:
+        """Begin it on the loop of the connection, whichever code this is. Cancel its future to give it up."""
         crossing = Crossing(self.connection, ask, self._token)
         _run_in_loop(self._token, crossing.start, self._nursery)
         return crossing
@@ -158,6 +180,10 @@ class Crossing:
             nursery.start_soon(self._answer)
         except RuntimeError:
             self._settle(None, NotConnected("the connection was closed before the request was sent"))
+
+    def run_there(self, act: Callable[[], object]) -> None:
+        """On the loop of the connection; not at all when that has ended, and the request with it."""
+        _run_in_loop_if_any(self._token, act)
 
     async def _answer(self) -> None:
         value: Any = None
@@ -188,15 +214,24 @@ class Crossing:
 
 
 async def _wait_on_trio(crossing: Crossing) -> Any:
-    done = trio.Event()
-    here = trio.lowlevel.current_trio_token()
-    crossing.future.add_done_callback(lambda _: _run_in_loop_if_any(here, done.set))
     try:
-        await done.wait()
+        return await wait_for(crossing.future)
     except trio.Cancelled:
         crossing.future.cancel()
         raise
-    return crossing.future.result()
+
+
+async def wait_for(future: concurrent.futures.Future[T]) -> T:
+    """The result of a future that another thread or loop settles, in async code of any kind."""
+    if async_library() == "asyncio":
+        import asyncio
+
+        return await asyncio.wrap_future(future)
+    done = trio.Event()
+    here = trio.lowlevel.current_trio_token()
+    future.add_done_callback(lambda _: _run_in_loop_if_any(here, done.set))
+    await done.wait()
+    return future.result()
 
 
 def _run_in_loop(token: trio.lowlevel.TrioToken, act: Callable[..., object], *args: object) -> None:

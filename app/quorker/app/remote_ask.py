@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from quorker.app.errors import JobPending
-from quorker.app.gateway import Ask, AskStatus, Gateway, Query, Submit, WaitFinished
+from quorker.app.errors import JobPending, LockTimeout
+from quorker.app.gateway import Ask, AskStatus, Gateway, HoldLock, Query, Submit, TakeLock, WaitFinished
+from quorker.app.lock_line import LockWish
 from quorker.core.errors import Busy, NotApplied, ProtocolError, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import decode, encode
 from quorker.core.wire.records import list_of
 
 _ERRORS: Final[dict[str, type[QuorkerError]]] = {
-    kind.__name__: kind for kind in (Busy, NotApplied, Unknown, Rejected, JobPending)
+    kind.__name__: kind for kind in (Busy, NotApplied, Unknown, Rejected, JobPending, LockTimeout)
 }
 
 
@@ -24,8 +25,10 @@ def ask_to_wire(ask: Ask) -> list[Any]:
             return ["query", name, args, consistency]
         case WaitFinished(job_id, timeout):
             return ["wait", job_id, timeout]
-        case AskStatus():
-            raise ProtocolError("a worker process has no status of its own: ask on the node")
+        case TakeLock(wish):
+            return ["lock", *wish]
+        case AskStatus() | HoldLock():
+            raise ProtocolError(f"a worker process cannot ask for {type(ask).__name__}: ask on the node")
 
 
 def ask_from_wire(wire: Any) -> Ask:
@@ -37,6 +40,8 @@ def ask_from_wire(wire: Any) -> Ask:
             return Query(name, args, consistency)
         case ["wait", str(job_id), timeout]:
             return WaitFinished(job_id, timeout)
+        case ["lock", str(resource), int(ttl_ms), timeout] if ttl_ms > 0:
+            return TakeLock(LockWish(resource, ttl_ms, timeout))
         case _:
             raise ProtocolError("a worker process asked for something unknown")
 

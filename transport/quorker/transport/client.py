@@ -44,7 +44,7 @@ from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.endpoint import parse_address
 from quorker.transport.greeting import Credentials
 from quorker.transport.route import Route
-from quorker.transport.session_driver import JobReceiver, SessionDriver
+from quorker.transport.session_driver import JobReceiver, Resolve, SessionDriver
 from quorker.transport.tls import Tls, TlsPaths
 
 log = logging.getLogger("quorker.transport.client")
@@ -94,6 +94,13 @@ class Client:
                 "this connection only observes: open one without observer=True to submit commands"
             )
         return await self.driver.submit(command, timeout)
+
+    def submit_nowait(self, command: Command, resolve: Resolve) -> None:
+        self.driver.submit_nowait(command, resolve)
+
+    @property
+    def lease_seconds(self) -> float:
+        return self.driver.lease_seconds
 
     async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
         packed, linearizable = pack(args), consistency == "linearizable"

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from quorker.core.errors import QuorkerError
 from quorker.core.jobs.commands import Command, JobGrant
 
 Consistency: TypeAlias = Literal["local", "linearizable"]
@@ -83,6 +84,15 @@ class Connection(Protocol):
         `timeout` in seconds (None: the connection's default). Raises `Rejected` when the state machine refuses,
         `NotApplied` or `Busy` when it definitely has no effect, `Unknown` when it may have.
         """
+        ...
+
+    def submit_nowait(self, command: Command, resolve: Callable[[Any, QuorkerError | None], None]) -> None:
+        """Like `submit`, but the session asks for as long as it lives: `resolve(value, error)` is called on its loop."""
+        ...
+
+    @property
+    def lease_seconds(self) -> float:
+        """How long the session surely lives from now, by this process's own clock: what it holds must stop then (T3)."""
         ...
 
     async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:

@@ -28,6 +28,7 @@ from quorker.core.jobs.lifecycle import ENDED
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Cancelled, Notice, Outcome, Reply
 from quorker.core.jobs.store import JobStore
+from quorker.core.session import LEASE_SHARE
 from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.session_driver import JobReceiver, OnCancel, SessionDriver
 
@@ -158,6 +159,11 @@ class MemoryConnection:
             resolve(reply[1], None)
         else:
             resolve(None, Rejected(reply[1], reply[2]))
+
+    @property
+    def lease_seconds(self) -> float:
+        """See `Connection`; by the store's clock."""
+        return (self._renewed_lt + self._ttl_ms * LEASE_SHARE - self._memory.lt) / 1000
 
     async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
         """See `Connection`. Values have passed through msgpack, as they do everywhere else."""

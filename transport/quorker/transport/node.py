@@ -37,7 +37,7 @@ from quorker.transport.driver import Driver
 from quorker.transport.hosting import Host, SessionHosts, group_names
 from quorker.transport.node_config import NodeConfig
 from quorker.transport.own_session import OwnSession
-from quorker.transport.session_driver import JobReceiver
+from quorker.transport.session_driver import JobReceiver, Resolve
 
 log = logging.getLogger("quorker.transport.node")
 
@@ -99,6 +99,13 @@ class Node:
 
     async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
         return await self.own.driver.submit(command, timeout)
+
+    def submit_nowait(self, command: Command, resolve: Resolve) -> None:
+        self.own.driver.submit_nowait(command, resolve)
+
+    @property
+    def lease_seconds(self) -> float:
+        return self.own.driver.lease_seconds
 
     async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
         if consistency == "linearizable":

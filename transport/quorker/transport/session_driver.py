@@ -32,6 +32,7 @@ OUTCOME_DEADLINE_MS: Final = 24 * 3600 * 1000  # an outcome is kept as long as t
 NONCE_BITS: Final = 62
 
 OnCancel = Callable[[int, str], None]
+Resolve = Callable[[Any, QuorkerError | None], None]
 
 
 class SessionDriver:
@@ -72,10 +73,15 @@ class SessionDriver:
 
         return await trio.lowlevel.wait_task_rescheduled(abort)
 
-    def submit_nowait(self, command: Command, resolve: Callable[[Any, QuorkerError | None], None]) -> None:
+    def submit_nowait(self, command: Command, resolve: Resolve) -> None:
         now = monotonic_ms()
         self.session.submit(command, now, now + OUTCOME_DEADLINE_MS, resolve)
         self._wake()
+
+    @property
+    def lease_seconds(self) -> float:
+        """See `Connection`."""
+        return (self.session.lease_deadline_ms - monotonic_ms()) / 1000
 
     # ------------------------------------------------------------------ fed by the owner
 

@@ -151,6 +151,18 @@ def test_something_else_is_proposed_while_upkeep_is_under_way(throne: Throne) ->
     throne.make(LATE_MS, KeepAlive(), session=8)
 
 
+def test_a_session_that_was_learned_of_when_its_time_had_passed(throne: Throne) -> None:
+    opening = throne.make(100, KeepAlive(), session=7)
+    throne.apply(LATE_MS - 1, opening)
+    throne.make(LATE_MS, KeepAlive(), session=8)
+    rejects("something else is proposed", lambda: throne.make(LATE_MS + 40, KeepAlive(), session=8))
+
+
+def test_what_was_applied_in_time_excuses_nothing(throne: Throne) -> None:
+    throne.apply(LATE_MS - 1, throne.make(END_MS - 200, KeepAlive(), session=8))
+    rejects("something else is proposed", lambda: throne.make(LATE_MS, KeepAlive(), session=8))
+
+
 def test_a_former_leader_is_not_asked(throne: Throne) -> None:
     throne.late.on_takeover(TERM + 1, 200 * MS)
     throne.late.on_batch(TERM + 1, 200, 300 * MS)

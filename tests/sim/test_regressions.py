@@ -79,3 +79,13 @@ def test_a_leader_that_was_frozen_hears_what_became_of_its_snapshot() -> None:
 def test_a_dead_member_answers_nobody(seed: int) -> None:
     """Its twin answered a client that came back from the memory of the process that had died."""
     assert run_case(expand(seed, JOBS)).violation is None
+
+
+def test_the_calm_waits_for_no_wall_clock_that_was_set_back() -> None:
+    """A leader had stamped what was not committed yet, and its clock was set back: a job was due by that stamp only."""
+    assert run_case(expand(50, JOBS_CHURN)).violation is None
+
+
+def test_no_leader_is_blamed_for_a_session_that_it_learns_of_late() -> None:
+    """Its opening was committed after more than its time to live; something else was proposed within the interval."""
+    assert run_case(expand(257, JOBS)).violation is None

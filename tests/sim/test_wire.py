@@ -31,7 +31,7 @@ SAID: tuple[tuple[Any, Any], ...] = (
     (InstallSnapshot(1, 2, 3, SnapshotMeta(9, 3, ConfState(voters=(1, 2))), 1), b"s" * 600_000),
     (InstallSnapshot(1, 2, 3, SnapshotMeta(9, 3, ConfState(voters=(1, 2))), 1), 1 << 60),
     (Forwarded(1, encode_group(7, 1, [(2, [66])])), None),
-    (ForwardRefused(7, (2, 3), 50), None),
+    (ForwardRefused(7, (2, 3), "DISK_FULL", 50), None),
 )
 
 

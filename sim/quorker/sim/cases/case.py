@@ -176,7 +176,8 @@ class MachineKnobs:
 class JobsKnobs:
     """Members carry a job store. Each of the first `housed` clients lives in the process of the member of its number.
 
-    Times in milliseconds. `piece` and `history_max` are limits of the store, `rounds` batches in flight at the leader.
+    Times in milliseconds. `piece`, `history_max` and `invisibility_ms` are limits of the store, `rounds` batches in flight
+    at the leader, `pending_groups` how many groups of commands wait there at most (0: as many as by default).
     """
 
     clients: int = 3
@@ -189,6 +190,8 @@ class JobsKnobs:
     piece: int = 500
     rounds: int = 2
     history_max: int = 50
+    invisibility_ms: int = 300_000
+    pending_groups: int = 0
 
 
 @dataclass(frozen=True, slots=True)

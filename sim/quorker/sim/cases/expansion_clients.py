@@ -9,6 +9,7 @@ from quorker.sim.cases.case import Case, Op, OpKind
 from quorker.sim.world.randomness import Stream
 
 ASKS_PPM: Final = 700_000
+NARROW_PPM: Final = 100_000
 KINDS: Final = (
     OpKind.CHAIN, OpKind.BRIEF, OpKind.RESCHEDULE, OpKind.PAUSE_QUEUE, OpKind.PULL, OpKind.COLLECT,
     OpKind.COLLECT, OpKind.LEASED_LOCK, OpKind.READ_LOCAL, OpKind.READ_LINEAR,
@@ -32,3 +33,11 @@ def ask_for_more(case: Case, ops_max: int) -> Case:
         for _ in range(draw.between(ops_max // 4, ops_max))
     ]
     return replace(case, ops=tuple(sorted((*case.ops, *more), key=lambda op: op.at_ns)))
+
+
+def narrow_down(case: Case) -> Case:
+    """The case, with hardly any room for what waits at its leader, in a share of the runs."""
+    draw = Stream(case.seed, "room at the leader")
+    if case.jobs is None or not draw.chance(NARROW_PPM):
+        return case
+    return replace(case, jobs=replace(case.jobs, pending_groups=draw.between(1, 4)))

@@ -73,6 +73,8 @@ def _of_jobs(case: Case) -> Iterator[str]:
         yield f"jobs.clients: {jobs.clients} must be from 1 to {CLIENTS_MAX}"
     if not 0 <= jobs.housed <= min(jobs.clients, case.voters):
         yield f"jobs.housed: {jobs.housed} must be at most the clients and the voters"
+    if jobs.invisibility_ms < 1 or jobs.pending_groups < 0:
+        yield "jobs.invisibility_ms: it must be at least 1, and jobs.pending_groups must not be negative"
 
 
 def _of_fault(fault: Fault, case: Case) -> Iterator[str]:

@@ -27,6 +27,7 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.new_job import JobGrant, NewJob, RetryPolicy
 from quorker.core.jobs.outcome import Cancelled, LockGrant, Notice
+from quorker.core.raft.messages import NodeId
 from quorker.core.session import ClientSession, SessionConfig, SessionState
 from quorker.core.worker import Worker
 from quorker.sim.cases.case import JobsKnobs, Op, OpKind
@@ -40,6 +41,7 @@ from quorker.sim.world.kernel import MS, Call
 from quorker.sim.world.line import Line, MemberEnd
 from quorker.sim.world.randomness import Stream, key, mix
 from quorker.sim.world.trace import What
+from quorker.sim.world.wire import ForwardRefused
 from quorker.sim.world.world import World
 
 TICK_MS_MIN: Final = 5
@@ -258,10 +260,10 @@ class SimClient:
                 self._on_lost(reason)
         self._flush()
 
-    def on_refused(self, session_id: int, seqs: tuple[int, ...], retry_after_ms: int) -> None:
+    def on_refused(self, refused: ForwardRefused, leader: NodeId) -> None:
         self._hear()
-        if session_id == self.session.session_id or self.session.nonce in seqs:
-            self.session.on_refused(seqs, retry_after_ms)
+        if refused.session_id == self.session.session_id or self.session.nonce in refused.seqs:
+            self.session.on_refused(refused.seqs, refused.retry_after_ms, refused.reason, leader)
             self._arm()
 
     def on_lost(self, session_id: int, reason: str) -> None:

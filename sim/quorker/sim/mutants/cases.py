@@ -177,7 +177,7 @@ def cut_off(seed: int) -> Case:
 
 
 def overloaded(seed: int) -> Case:
-    """The same, one round at a time over a slow disk, while everybody asks for more than that can bear."""
+    """The same, one round at a time over a slow disk, with little room, while everybody asks for more than that bears."""
     draw, case = Stream(seed, "overloaded"), cut_off(seed)
     ops = [
         Op(at_ns, OpKind.ENQUEUE, draw.between(1, 4), draw.below(1 << 16))
@@ -188,7 +188,7 @@ def overloaded(seed: int) -> Case:
         ops=tuple(ops),
         disk=DiskKnobs(median_ns=8 * MS),
         events_max=4 * case.events_max,
-        jobs=replace(case.jobs or JobsKnobs(), rounds=1, work_ms=5),
+        jobs=replace(case.jobs or JobsKnobs(), rounds=1, work_ms=5, pending_groups=3),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
@@ -15,6 +16,7 @@ from quorker.core.worker import Worker
 from quorker.sim.clients.client import SimClient
 from quorker.sim.mutants.cases import busy, cut_off, lagging
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.world.wire import ForwardRefused
 
 _codec: Any = msgpack
 OVERLAP: Final = ("no overlap [T3]",)
@@ -139,11 +141,11 @@ def unknown_outcomes_are_called_failures(patch: Patch) -> None:
     case=busy,
 )
 def one_refusal_speaks_for_all_copies(patch: Patch) -> None:
-    def on_refused(self: Any, seqs: Iterable[int], retry_after_ms: int) -> None:
+    def on_refused(self: Any, seqs: Iterable[int], retry_after_ms: int, reason: str, leader: int) -> None:
         seqs = list(seqs)
         for pending in [self._outstanding[seq] for seq in seqs if seq in self._outstanding]:
             pending.unsure = 1
-        refuse(self, seqs, retry_after_ms)
+        refuse(self, seqs, retry_after_ms, reason, leader)
 
     refuse = patch.replace(ClientSession, "on_refused", on_refused)
 
@@ -222,8 +224,8 @@ def unseen_answers_are_acknowledged(patch: Patch) -> None:
     case=busy,
 )
 def refusals_are_not_waited_out(patch: Patch) -> None:
-    def on_refused(self: Any, session_id: int, seqs: tuple[int, ...], _: int) -> None:
-        take(self, session_id, seqs, -1)
+    def on_refused(self: Any, refused: ForwardRefused, leader: int) -> None:
+        take(self, replace(refused, retry_after_ms=-1), leader)
         self._flush()
 
     take = patch.replace(SimClient, "on_refused", on_refused)

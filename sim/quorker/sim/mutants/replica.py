@@ -17,6 +17,7 @@ from quorker.sim.runs.replica_node import ReplicaNode
 from quorker.sim.world.line import Line
 
 DIFFERENT: Final = ("replicas are equal [C5]",)
+TOO_MUCH: Final = ("bounded memory [L6]",)
 LATE: Final = ("leases end in time [T5]",)
 
 
@@ -76,12 +77,10 @@ def entries_behind_a_load_are_lost(patch: Patch) -> None:
     case=lagging,
 )
 def entries_do_not_wait_for_a_load(patch: Patch) -> None:
-    def apply(self: Replica, entries: tuple[Entry, ...]) -> None:
-        loading, self.loading = self.loading, None
-        carry_out(self, entries)
-        self.loading = loading
+    def waits_to_apply(self: Any) -> bool:
+        return bool(self._postponed)
 
-    carry_out = patch.replace(Replica, "_apply", apply)
+    patch.replace(Replica, "waits_to_apply", property(waits_to_apply))
 
 
 @bug(
@@ -212,6 +211,50 @@ def dropped_upkeep_is_waited_for(patch: Patch) -> None:
         self._maintenance_context = maintenance_context
 
     drop = patch.replace(Replica, "_on_dropped", on_dropped)
+
+
+@bug(
+    "A leader takes whatever comes.",
+    known="unbounded queues in front of a slow disk",
+    oracles=TOO_MUCH,
+    budget=40,
+    case=overloaded,
+)
+def the_queue_has_no_end(patch: Patch) -> None:
+    patch.replace(Replica, "_has_room", always(True))
+
+
+@bug(
+    "What was refused stays counted, until there is no room any more.",
+    oracles=TOO_MUCH,
+    budget=40,
+    case=overloaded,
+)
+def bytes_leave_the_queue_uncounted(patch: Patch) -> None:
+    def propose(self: Any) -> bool:
+        counted = self._groups_bytes
+        proposed: bool = take(self)
+        self._groups_bytes = counted
+        return proposed
+
+    take = patch.replace(Replica, "_propose", propose)
+
+
+@bug(
+    "The log is kept for a follower that lags, for as long as that takes.",
+    known="Hangfire.Raft; etcd before its bound on catch-up entries",
+    oracles=TOO_MUCH,
+    budget=150,
+    case=lagging,
+)
+def logs_are_kept_for_the_slowest(patch: Patch) -> None:
+    def snapshot_saved(self: Any, meta: SnapshotMeta) -> int:
+        self._saved.clear()
+        self._saved.append(0)
+        keep_from: int = saved(self, meta)
+        return keep_from
+
+    saved = patch.replace(Replica, "snapshot_saved", snapshot_saved)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

@@ -105,6 +105,10 @@ class Oracles:
         """The highest index that any leader ever committed."""
         return FIRST + len(self.committed)
 
+    def uncommitted(self) -> list[Entry]:
+        """What any leader has written behind the commit index so far: some of it may still be committed."""
+        return [entry for (index, _), (entry, _) in self._written.items() if index > self.commit_index]
+
     # ------------------------------------------------------------------ a member starts, becomes something
 
     def on_started(self, node_id: NodeId, raft: MemberView, applied_index: int) -> None:

@@ -43,10 +43,10 @@ class Reign:
     term: int
     since_ns: int
     free_ns: int
-    hindered_ns: int = -(
-        1 << 62
-    )  # when it was last seen to be unable to propose, or without an entry of its own
-    under_way: dict[int, Entry] = field(default_factory=dict[int, Entry])  # of its own, not applied yet
+    hindered_ns: int = -(1 << 62)  # when it was last unable to propose, or to know what is due
+    under_way: dict[int, tuple[Entry, int]] = field(
+        default_factory=dict[int, tuple[Entry, int]]
+    )  # of its own, not applied yet, and when they were made
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class LateEnds:
         for entry in entries:
             if entry.kind is EntryKind.NORMAL and entry.data and entry.term == reign.term:
                 self._judge_order(reign, entry, now_ns)
-                reign.under_way[entry.index] = entry
+                reign.under_way[entry.index] = entry, now_ns
 
     def _judge_order(self, reign: Reign, entry: Entry, now_ns: int) -> None:
         excused_ns = max(reign.hindered_ns, self._maintained_ns, reign.since_ns)
@@ -129,9 +129,18 @@ class LateEnds:
             self._reject(late, "something else is proposed before its end")
 
     def on_applied(self, reign: Reign, index: int, now_ns: int) -> None:
-        """The leader has applied an entry, and looks again for what is due."""
-        if reign.under_way.pop(index, None) is not None:
+        """The leader has applied an entry, and looks again for what is due.
+
+        If it took long, a session is known from now on whose time may have passed already.
+        """
+        made = reign.under_way.pop(index, None)
+        if made is not None:
             reign.free_ns = now_ns
+            shortest_ms = min((each.ttl_ms for each in self._sessions.values()), default=0)
+            if (
+                now_ns - made[1] >= shortest_ms * MS // 2
+            ):  # by any clock it is less than the time of a session
+                reign.hindered_ns = now_ns
 
     def look(self, reign: Reign, now_ns: int, *, hindered: bool) -> None:
         """The leader looks at its clock, and has done whatever it wanted to do before.
@@ -173,7 +182,7 @@ class LateEnds:
     def _is_blocked(self, reign: Reign) -> bool:
         """Whether what is under way stands in the way: all rounds of the leader, or upkeep, of which there is one at a time."""
         under_way = reign.under_way
-        return len(under_way) >= self._pace.rounds or any(is_upkeep(entry) for entry in under_way.values())
+        return len(under_way) >= self._pace.rounds or any(is_upkeep(entry) for entry, _ in under_way.values())
 
     def _reject(self, late: tuple[int, int], why: str) -> None:
         session, late_ms = late

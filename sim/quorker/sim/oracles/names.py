@@ -75,6 +75,7 @@ ORACLES: Final[dict[str, str]] = {
     "one job per key": "a unique key stands for one job until that has ended",
     "started once": "nobody begins what it was granted a second time",
     "store invariant": "what the store keeps beside its records is what they say",
+    "bounded memory [L6]": "queues and logs of members stay within their limits, and nothing waits when all is well",
     # the run as a whole
     "liveness": "when all faults have ended, everything works again in time",
     "stable leader [A2]": "one follower that is cut off, deaf or mute, and comes back, unseats no leader",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from quorker.core.jobs.batch import decode_entry
 from quorker.core.jobs.commands import SetQueuePaused
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.confchange import ConfigChange
@@ -23,6 +24,7 @@ from quorker.sim.oracles.checks import Violation
 from quorker.sim.oracles.job_checks import JobOracles, Order
 from quorker.sim.oracles.late_ends import pace_of
 from quorker.sim.oracles.lease_gaps import fastest_ppm
+from quorker.sim.oracles.memory import weigh_at_rest, weigh_client
 from quorker.sim.runs.membership import CHANGES
 from quorker.sim.runs.phases import Phases, Recovery
 from quorker.sim.runs.replica_node import MAINTENANCE_MS, ReplicaNode
@@ -167,6 +169,12 @@ class JobsCluster(Phases[ReplicaNode]):
                     client.wall_ms() for client in self.clients.values()
                 ),  # what they asked for may still be on its way
                 *(node.clock.wall_ms(now) for node in self.nodes.values()),
+                *(node.replica.clock.wt for node in self.nodes.values() if node.raft is not None),
+                *(
+                    decode_entry(entry.data).wt
+                    for entry in self.world.oracles.uncommitted()
+                    if entry.kind is EntryKind.NORMAL and entry.data
+                ),
             ]
         )
         for node in self.nodes.values():
@@ -272,8 +280,11 @@ class JobsCalm:
         if silent:
             return f"members {silent} still rejoin"
         for node in members:
+            weigh_at_rest(node.id, node.replica)
             self._cluster.jobs.on_state(node.id, node.replica.store.applied_index, node.replica.store)
             self._cluster.jobs.look_inside(node.id, node.replica.store)
+        for client in self._clients.values():
+            weigh_client(client.id, client.session)
         return ""
 
     def _open_queues(self) -> None:

@@ -34,6 +34,7 @@ from quorker.sim.disks.disk import LogDisk
 from quorker.sim.oracles.checks import FIRST, Violation
 from quorker.sim.oracles.job_checks import JobOracles
 from quorker.sim.oracles.late_ends import Reign
+from quorker.sim.oracles.memory import LogShare, weigh
 from quorker.sim.stories.story import Kind
 from quorker.sim.world.clock import NodeClock
 from quorker.sim.world.host import Host, ignore
@@ -48,6 +49,7 @@ from quorker.sim.world.world import World
 
 NEVER: Final = 1 << 40
 READS: Final = 1 << 42  # contexts of clients' reads, apart from those of the cluster's own
+WEIGH_EVERY: Final = 16  # times that a member is quiet again
 DIGEST_EVERY: Final = 8  # replicas are compared at indexes that this divides
 
 _codec: Any = msgpack
@@ -84,9 +86,10 @@ class ReplicaNode(Host):
         self._by_nonce: dict[int, Line] = {}
         self._asked: dict[int, tuple[Line, Query]] = {}  # read context -> linearizable reads
         self._waiting: list[tuple[int, Line, Query]] = []  # reads, and the index that they need
-        self._told = self._queries = 0
+        self._told = self._queries = self._settled = 0
         self._saving = False
         self._reign: Reign | None = None  # while it leads
+        self._log_share = LogShare(world.case.machine.keep_entries)
         self.on_written = self._written
 
     # ------------------------------------------------------------------ Host
@@ -134,7 +137,10 @@ class ReplicaNode(Host):
 
     def limits(self) -> Limits:
         return Limits(
-            timeout_grace_ms=self.knobs.ttl_ms, piece=self.knobs.piece, history_max=self.knobs.history_max
+            timeout_grace_ms=self.knobs.ttl_ms,
+            piece=self.knobs.piece,
+            history_max=self.knobs.history_max,
+            invisibility_ms=self.knobs.invisibility_ms,
         )
 
     def _config(self) -> ReplicaConfig:
@@ -146,7 +152,13 @@ class ReplicaNode(Host):
             keep_entries=machine.keep_entries,
             maintenance_interval_ms=MAINTENANCE_MS,
             claim_every_entries=CLAIM_EVERY,
+            **self._room(),
         )
+
+    def _room(self) -> dict[str, int]:
+        """Limits of the queue of a leader; most runs have the core's own, which are never reached."""
+        groups = self.knobs.pending_groups
+        return {"pending_groups_max": groups, "reserved_groups": groups} if groups else {}
 
     def start(self) -> None:
         super().start()
@@ -168,6 +180,7 @@ class ReplicaNode(Host):
 
     def forget(self) -> None:
         self._reign = None
+        self._log_share = LogShare(self.world.case.machine.keep_entries)
         if self._saving:
             self._saving = False
             self.world.note("crashed while saving a snapshot")
@@ -213,6 +226,9 @@ class ReplicaNode(Host):
             late_ends.look(reign, self.world.kernel.now, hindered=hindered)
 
     def work(self) -> bool:
+        self._settled += 1
+        if self._settled % WEIGH_EVERY == 0:
+            weigh(self.id, self.replica)
         index = self.replica.store.applied_index
         if index % DIGEST_EVERY == 0:
             self.jobs.on_state(self.id, index, self.replica.store)
@@ -348,7 +364,7 @@ class ReplicaNode(Host):
         else:
             lines = [self._by_nonce[nonce] for nonce in refused.seqs if nonce in self._by_nonce]
         for line in lines:
-            line.to_client(line.client.on_refused, refused.session_id, refused.seqs, refused.retry_after_ms)
+            line.to_client(line.client.on_refused, refused, self.replica.raft.leader)
 
     # ------------------------------------------------------------------ effects
 
@@ -356,7 +372,7 @@ class ReplicaNode(Host):
         self._tell(effect.to, Forwarded(self.id, effect.group))
 
     def _refused(self, effect: Refused) -> None:
-        refused = ForwardRefused(*names_in(effect.group), effect.retry_after_ms)
+        refused = ForwardRefused(*names_in(effect.group), effect.reason.name, effect.retry_after_ms)
         if effect.origin == self.id:
             self._tell_refused(refused)
         else:
@@ -421,7 +437,9 @@ class ReplicaNode(Host):
         if saved:
             self.world.note("snapshot saved")
             self.tell(Kind.SNAPSHOT, f"has saved the snapshot to {effect.meta.index}")
-            self.disk.compact(self.replica.snapshot_saved(effect.meta))
+            keep_from, log = self.replica.snapshot_saved(effect.meta), self.replica.raft.log
+            self._log_share.on_saved(self.id, effect.meta.index, log.first_index, log.last_index)
+            self.disk.compact(keep_from)
         else:
             self.replica.snapshot_failed()
         if incarnation == self.incarnation:

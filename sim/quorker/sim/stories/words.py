@@ -218,7 +218,7 @@ _ON_A_LINE: Final[Mapping[str, tuple[str, Callable[[tuple[Any, ...]], str]]]] = 
     "on_opened": ("opened", lambda given: f"session {given[1]}"),
     "on_reply": ("reply", lambda given: f"{reply_words(given[2])} to {given[1]} of session {given[0]}"),
     "on_notice": ("notice", lambda given: notice_words(given[0])),
-    "on_refused": ("refused", lambda given: f"{shortened([str(seq) for seq in given[1]])}, try again"),
+    "on_refused": ("refused", lambda given: f"{shortened([str(seq) for seq in given[0].seqs])}, try again"),
     "on_lost": ("session lost", lambda given: f"session {given[0]}: {given[1]}"),
     "on_route_changed": ("route changed", lambda _: "there is another leader"),
 }

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from quorker.core.jobs.outcome import Notice
+from quorker.core.raft.messages import NodeId
 from quorker.sim.stories.storyteller import across
 from quorker.sim.world.kernel import Call
 from quorker.sim.world.network import LATENCIES, latency_ns
 from quorker.sim.world.randomness import key, mix
+from quorker.sim.world.wire import ForwardRefused
 from quorker.sim.world.world import World
 
 
@@ -36,7 +38,7 @@ class ClientEnd(End, Protocol):
 
     def on_notice(self, notice: Notice) -> None: ...
 
-    def on_refused(self, session_id: int, seqs: tuple[int, ...], retry_after_ms: int) -> None: ...
+    def on_refused(self, refused: ForwardRefused, leader: NodeId) -> None: ...
 
     def on_lost(self, session_id: int, reason: str) -> None: ...
 

@@ -46,6 +46,7 @@ class ForwardRefused:
 
     session_id: int
     seqs: tuple[int, ...]
+    reason: str  # of a `DropReason`
     retry_after_ms: int
 
 
@@ -54,8 +55,8 @@ def records_of(message: Any, state: Any) -> list[PeerMessage]:
     match message:
         case Forwarded(_, group):
             return [Propose(Role.CLIENT, (group,))]
-        case ForwardRefused(session_id, seqs, retry_after_ms):
-            return [ProposeRefused(session_id, seqs, "not_leader", NOBODY, retry_after_ms)]
+        case ForwardRefused(session_id, seqs, reason, retry_after_ms):
+            return [ProposeRefused(session_id, seqs, reason, NOBODY, retry_after_ms)]
         case InstallSnapshot():
             return list(_snapshot(message, content_of(state)))
         case _:

@@ -446,10 +446,9 @@ class Replica:
             self._settle()
 
     def _settle(self) -> None:
-        """Take over what Raft decided. Applying may make Raft decide more, so until it is quiet."""
-        while effects := self.raft.drain():
-            for effect in effects:
-                self._take(effect)
+        """Take over what Raft decided. That gives it nothing new to decide, so once is enough."""
+        for effect in self.raft.drain():
+            self._take(effect)
 
     def _take(self, effect: Effect) -> None:
         match effect:

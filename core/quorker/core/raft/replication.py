@@ -97,6 +97,8 @@ def send_append(raft: RaftState, peer: NodeId, send_if_empty: bool = True) -> bo
         return False
     log = raft.log
     previous_index = known.next_index - 1
+    if previous_index >= log.last_index and not send_if_empty:
+        return False
     previous_term = log.term_at(previous_index)
     if previous_term is None:
         return snapshots.send(raft, peer, known)

@@ -87,6 +87,25 @@ async def test_what_is_sent_between_two_flushes_arrives_together(secrets: tuple[
         ]
 
 
+async def test_a_commit_index_alone_waits_for_entries_and_leaves_without_them_when_asked() -> None:
+    async with connected() as (dialling, door):
+        links, commit = dialling.links, replace(APPEND, entries=(), commit_index=3)
+        links.send(1, commit)
+        links.send(1, APPEND)
+        links.flush()
+        links.send(1, commit)
+        links.send(1, replace(commit, commit_index=4))
+        links.flush()
+        await trio.testing.wait_all_tasks_blocked()
+        assert [message for _, message in door.recorder.named("message")] == [APPEND]
+        links.flush_late()
+        links.flush_late()
+        links.send(1, TimeoutNow(2, 1, 5))
+        links.flush()
+        got = [message for _, message in await door.recorder.wait_named("message", 3)]
+        assert got == [APPEND, replace(commit, commit_index=4), TimeoutNow(2, 1, 5)]
+
+
 async def test_groups_are_joined_up_to_a_size() -> None:
     async with connected() as (dialling, door):
         size = PROPOSE_BYTES // 2 - 20

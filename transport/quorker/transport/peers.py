@@ -78,7 +78,7 @@ class _Link:
         self.last_error = ""
         self.messages: list[Outgoing] = []
         self.beats: dict[int, Outgoing] = {}  # the newest heartbeat and heartbeat response
-        self.commit: Outgoing | None = None  # an append that brings nothing but a commit index
+        self.commit: AppendEntries | None = None  # brings nothing but a commit index
         self.groups: list[bytes] = []
         self.groups_bytes = 0
 
@@ -194,26 +194,27 @@ class PeerLinks:
         link = self._links.get(to)
         if link is None or link.stream is None:
             return
+        if isinstance(message, AppendEntries):
+            self._send_append(link, message)
+            return
         frame = self._encoder.encode(message)
         if isinstance(message, Heartbeat):
             link.beats[0] = frame
         elif isinstance(message, HeartbeatResponse):
             link.beats[1] = frame
-        elif isinstance(message, AppendEntries):
-            self._send_append(link, frame, has_entries=bool(message.entries))
-            return
         else:
             link.messages.append(frame)
         self._unflushed[to] = link
 
-    def _send_append(self, link: _Link, frame: Outgoing, has_entries: bool) -> None:
-        """A commit index alone may wait: the next entries bring it along, and one packet is saved."""
-        if has_entries:
+    def _send_append(self, link: _Link, message: AppendEntries) -> None:
+        """A commit index alone may wait: the next entries bring it along, and one packet is saved. Most do so, hence
+        it is not encoded before it leaves."""
+        if message.entries:
             link.commit = None
-            link.messages.append(frame)
+            link.messages.append(self._encoder.encode(message))
             self._unflushed[link.peer] = link
         else:
-            link.commit = frame
+            link.commit = message
             self._late[link.peer] = link
 
     def forward(self, to: NodeId, group: bytes) -> None:
@@ -250,7 +251,7 @@ class PeerLinks:
         late, self._late = self._late, {}
         for link in late.values():
             if link.commit is not None:
-                link.messages.append(link.commit)
+                link.messages.append(self._encoder.encode(link.commit))
                 link.commit = None
                 self._unflushed[link.peer] = link
         self.flush()

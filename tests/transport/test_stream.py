@@ -300,3 +300,24 @@ async def test_bytes_that_came_behind_the_handshake_are_delivered(nursery: trio.
     nursery.start_soon(stream.run, got)
     assert await got.wait(1) == [(20, b"early")]
     stream.close()
+
+
+async def test_a_connection_that_says_nothing_ends_and_one_that_speaks_stays(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The idle time counts from the last bytes that came, whenever that was looked at before."""
+    near, far = trio.testing.memory_stream_pair()
+    receiver, got = framed(far), Collector()
+    idle_seconds = LIMITS.read_idle_ms / 1000
+
+    async def speak() -> None:
+        for _ in range(3):
+            await trio.sleep(0.9 * idle_seconds)
+            await near.send_all(FrameWriter(LIMIT).frame(20, b"here"))
+
+    nursery.start_soon(speak)
+    start = trio.current_time()
+    with pytest.raises(ConnectionLost, match="nothing was heard"):
+        await receiver.run(got)
+    assert len(got.frames) == 3
+    assert trio.current_time() - start == pytest.approx(3.7 * idle_seconds, rel=0.01)

@@ -17,13 +17,14 @@ import trio
 from quorker.app.errors import BlockingCall, JobPending, NotConnected
 from quorker.app.lock_line import Hold, LockWish, hold_lock, take_lock
 from quorker.core.errors import Unknown
+from quorker.core.frozen import record
 from quorker.core.jobs.commands import Command
 from quorker.transport.connection import Connection, Consistency
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Submit:
     """Apply a command exactly once; answers its value. `timeout` in seconds, None for the connection's default."""
 

@@ -35,7 +35,8 @@ from quorker.core.jobs.commands import (
     grant_from_wire,
     grant_to_wire,
 )
-from quorker.core.jobs.new_job import new_job_from_wire, plain_job
+from quorker.core.jobs.new_job import new_job_from_wire, plain_job, plain_to_wire
+from quorker.core.jobs.wire_form import to_wire
 
 _codec: Any = msgpack
 
@@ -284,6 +285,17 @@ def test_the_short_way_to_a_plain_job_leads_where_the_long_one_does(fields: list
         long = None
     assert short == (long if 2 <= len(fields) <= 3 else None)
     assert short is None or type(short) is NewJob
+
+
+@pytest.mark.parametrize("job", [job for job, fits in JOBS if fits])
+def test_a_plain_job_is_written_as_any_other(job: list[Any]) -> None:
+    made = NewJob(*job)
+    assert plain_to_wire(made) in (to_wire(made), None)
+
+
+def test_a_job_with_nothing_special_is_written_the_short_way() -> None:
+    assert plain_to_wire(NewJob("t", b"a")) == ["t", b"a"]
+    assert plain_to_wire(NewJob("t", b"a", "q")) == ["t", b"a", "q"]
 
 
 @given(SHORT_FIELDS | st.tuples(SHORT_FIELDS, SHORT_FIELDS))

@@ -72,6 +72,7 @@ from quorker.core.jobs.new_job import (
     grant_to_wire,
     new_job_from_wire,
     plain_job,
+    plain_to_wire,
 )
 from quorker.core.jobs.wire_form import Wire, from_wire, to_wire
 
@@ -448,6 +449,10 @@ _BY_OP: Final[dict[int, type[Any]]] = {each.OP: each for each in COMMAND_TYPES}
 
 def encode(command: Command) -> Wire:
     """The wire form of a command: `[OP, *fields]` of plain values that msgpack can pack."""
+    if type(command) is EnqueueJobs and len(command.jobs) == 1:
+        job = plain_to_wire(command.jobs[0])
+        if job is not None:
+            return [EnqueueJobs.OP, [job]]
     return to_wire(command)
 
 

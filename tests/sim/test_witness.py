@@ -109,6 +109,12 @@ def test_a_refusal_of_what_could_be_done(pair: Pair) -> None:
     rejects(lambda: pair.do(report, session=session, tamper=says((1, "lease_lost", ""))), "reply to ")
 
 
+def test_a_free_lock_that_is_refused(pair: Pair) -> None:
+    session = pair.worker(1)
+    take = c.AcquireLock("r")
+    rejects(lambda: pair.do(take, session=session, tamper=says((1, "lock_held", ""))), "reply to ")
+
+
 def test_a_stale_report_that_is_accepted(pair: Pair) -> None:
     session = pair.worker(1)
     (job,) = pair.jobs(1)

@@ -324,15 +324,23 @@ class Witness:
         naive.expire_lock(command.resource)
         lock = naive.locks.get(command.resource)
         if lock is None:
-            token = int(self._told[1][1])
+            token = self._number("granted")
             expires = naive.lt + command.ttl_ms if command.ttl_ms else 0
             naive.locks[command.resource] = NaiveLock(self._session, token, 0, expires, naive.change())
             return (0, ("granted", token))
         if not command.wait:
             return (1, "lock_held", "")
-        ticket = int(self._told[1][1])
+        ticket = self._number("waiting")
         lock.waiters.append((ticket, self._session, command.ttl_ms))
         return (0, ("waiting", ticket))
+
+    def _number(self, word: str) -> int:
+        """The token or ticket that only the store can make. Where it said something else, it differs from the model."""
+        match self._told:
+            case (0, (said, int(number))) if said == word:
+                return int(number)
+            case told:
+                raise Violation(ORACLE, f"reply to a lock at {self.index} is {told}, must be {word}")
 
     def _unlock(self, command: c.ReleaseLock) -> Reply:
         lock = self.naive.locks.get(command.resource)

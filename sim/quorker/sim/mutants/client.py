@@ -167,7 +167,7 @@ def lost_sessions_deny_everything(patch: Patch) -> None:
 @bug(
     "A request is repeated as a new one.",
     known="Hangfire.Raft: a retry has a command id of its own",
-    oracles=ONCE,
+    oracles=(*ONCE, "answers have a place [C1]"),
     budget=40,
     case=busy,
 )

@@ -157,7 +157,7 @@ def the_dead_wait_for_locks(patch: Patch) -> None:
 @bug(
     "A session that ends keeps its locks for ever.",
     known="locks that leak when their owner dies",
-    oracles=("store invariant",),
+    oracles=("store invariant", "witness [C1]"),
     budget=40,
     case=cut_off,
 )

@@ -209,7 +209,7 @@ def scheduled_jobs_start_early(patch: Patch) -> None:
 
 @bug(
     "A job has timed out long before the time that it was given.",
-    oracles=("no overlap [T3]",),
+    oracles=("no overlap [T3]", "witness [C1]"),
     budget=100,
     case=busy,
 )

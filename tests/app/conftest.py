@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +16,7 @@ from quorker.app.front_door import WorkPlan, attach
 from quorker.transport.memory import MemoryStore
 
 Serve = Callable[..., AbstractAsyncContextManager[Attached]]
+Members = Callable[[Mapping[int, App], Mapping[int, str]], AbstractAsyncContextManager[None]]
 
 
 @pytest.fixture
@@ -42,6 +43,28 @@ def serve(memory: MemoryStore) -> Serve:
         await connection.close()
 
     return serving
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> Members:
+    """`async with members(apps, addresses):` runs an app for each number as a member without workers."""
+
+    @asynccontextmanager
+    async def running(apps: Mapping[int, App], addresses: Mapping[int, str]) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            for node_id, own in apps.items():
+                door = own.node(
+                    tmp_path / str(node_id),
+                    node_id=node_id,
+                    listen=addresses[node_id],
+                    members=addresses,
+                    profile="fast",
+                    workers=0,
+                )
+                await stack.enter_async_context(door)
+            yield
+
+    return running
 
 
 @pytest.fixture

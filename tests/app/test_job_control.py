@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from quorker.app.loopback_addresses import free_addresses
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs.bounds import HEADERS_MAX, JOBS_PER_COMMAND_MAX
 from quorker.core.session import GROUP_BYTES_MAX
+
+Members = Callable[..., AbstractAsyncContextManager[None]]
 
 NOBODY = "0" * 13
 app = App("control")
@@ -266,21 +268,11 @@ def test_in_trio_code(working: None) -> None:
 
 
 @pytest.mark.trio
-async def test_on_three_members(tmp_path: Path) -> None:
+async def test_on_three_members(members: Members) -> None:
     """A job of one member is controlled on another, and what it is followed by is made there."""
     addresses = dict(enumerate(free_addresses(3), 1))
     apps = {node_id: App("three") for node_id in addresses}
-    async with AsyncExitStack() as stack:
-        for node_id, own in apps.items():
-            door = own.node(
-                tmp_path / str(node_id),
-                node_id=node_id,
-                listen=addresses[node_id],
-                members=addresses,
-                profile="fast",
-                workers=0,
-            )
-            await stack.enter_async_context(door)
+    async with members(apps, addresses):
         tasks: dict[int, AsyncTask[[int], int]] = {
             node_id: own.task(name="double")(double.function) for node_id, own in apps.items()
         }

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from quorker.core.errors import InvalidInput
 from quorker.transport.memory import MemoryStore
 
 Serve = Callable[..., AbstractAsyncContextManager[Attached]]
+Members = Callable[..., AbstractAsyncContextManager[None]]
 PATIENCE_SECONDS = 60
 
 
@@ -250,7 +251,7 @@ def test_closing_the_node_loses_the_lock(app: App, tmp_path: Path) -> None:
 
 
 @pytest.mark.trio
-async def test_three_members_and_a_client_share_a_lock(tmp_path: Path) -> None:
+async def test_three_members_and_a_client_share_a_lock(members: Members) -> None:
     addresses = dict(enumerate(free_addresses(3), 1))
     apps = {node_id: App("locks") for node_id in addresses}
     client = App("locks")
@@ -263,17 +264,7 @@ async def test_three_members_and_a_client_share_a_lock(tmp_path: Path) -> None:
             assert await fence_of_next(apps[3]) > theirs.fence
             await client.lock("a").__aenter__()  # left to the end of the session
 
-    async with AsyncExitStack() as stack:
-        for node_id, own in apps.items():
-            door = own.node(
-                tmp_path / str(node_id),
-                node_id=node_id,
-                listen=addresses[node_id],
-                members=addresses,
-                profile="fast",
-                workers=0,
-            )
-            await stack.enter_async_context(door)
+    async with members(apps, addresses):
         with trio.fail_after(PATIENCE_SECONDS):
             await use_client()
             assert await fence_of_next(apps[1])

@@ -27,19 +27,19 @@ class Call(Generic[R_co]):
 
     def then(self, call: Call[T], on: After = "success") -> Call[T]:
         """The other call as one that waits until the job of this one has ended as `on` says."""
-        if call.job.parent_id or call.parent is not None:
-            raise InvalidInput(
-                f"the call of {call.job.task} waits for a job already: it can wait for one only"
-            )
-        return Call(call.job._replace(on=checked_option("on", on, bounds.condition)), self)
+        return Call(call.waiting(on), self)
 
     def following(self, job_id: str, on: After) -> NewJob:
         """The job that waits for one which exists."""
+        return self.waiting(on)._replace(parent_id=job_id)
+
+    def waiting(self, on: After) -> NewJob:
+        """The job that will wait for one which is still to be named. Raises `InvalidInput` if it waits for one already."""
         if self.job.parent_id or self.parent is not None:
             raise InvalidInput(
                 f"the call of {self.job.task} waits for a job already: it can wait for one only"
             )
-        return self.job._replace(parent_id=job_id, on=checked_option("on", on, bounds.condition))
+        return self.job._replace(on=checked_option("on", on, bounds.condition))
 
 
 def command_of(calls: Iterable[Call[Any]]) -> EnqueueJobs:

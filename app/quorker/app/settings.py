@@ -185,10 +185,7 @@ def _read_priority(value: int) -> dict[str, Any]:
 
 
 _OWN_HEADERS: Final = bounds.many(
-    "headers",
-    bounds.pair("headers", bounds.text("header", 1, 100), bounds.text("header", 0, 1000)),
-    0,
-    bounds.HEADERS_MAX - 2,  # those of Retry come on top
+    "headers", bounds.HEADER, 0, bounds.HEADERS_MAX - len((RETRY_ON, RETRY_NOT_ON))
 )
 _READERS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "queue": lambda value: {"queue": checked_option("queue", value, bounds.QUEUE)},

@@ -136,7 +136,8 @@ class Task(Generic[P, R]):
 
         `delay` or `at` (an aware datetime): not before then. `unique`: while a job with this key has not ended (or for
         `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `headers`: words
-        that travel with the job, see `current_job.headers`. `retention`: how to keep the job once it has succeeded or was deleted. Raises `InvalidInput`.
+        that travel with the job, see `current_job.headers`. `retention`: how long to keep the job once it has succeeded
+        or was deleted. Raises `InvalidInput`.
         """
         given = {
             "queue": queue,

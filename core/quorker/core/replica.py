@@ -186,9 +186,7 @@ class Replica:
     )  # proposal context -> its groups
     _round_index: dict[int, int] = field(default_factory=dict[int, int])  # proposal context -> log index
     _next_context: int = 1
-    _postponed: deque[Entry] = field(
-        default_factory=deque[Entry]
-    )  # committed entries that wait to be applied
+    _postponed: deque[Entry] = field(default_factory=deque[Entry])  # committed, not applied yet
     _bytes_since_snapshot: int = 0
     _bytes_before_snapshot: int = 0  # and after the one before it
     _snapshot_index: int = 0

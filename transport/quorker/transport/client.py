@@ -19,7 +19,7 @@ from quorker.core.errors import InvalidInput, NotApplied, OperationError, Protoc
 from quorker.core.jobs.bounds import BadCommand
 from quorker.core.jobs.commands import CloseSession, Command, JobGrant
 from quorker.core.jobs.new_job import grant_from_wire
-from quorker.core.session import SessionConfig, SessionState
+from quorker.core.session import Resolve, SessionConfig, SessionState
 from quorker.core.wire import requests
 from quorker.core.wire.handshake import Party, check_secrets, cluster_id_of
 from quorker.core.wire.records import list_of, pack, unpack
@@ -44,7 +44,7 @@ from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.endpoint import parse_address
 from quorker.transport.greeting import Credentials
 from quorker.transport.route import Route
-from quorker.transport.session_driver import JobReceiver, Resolve, SessionDriver
+from quorker.transport.session_driver import JobReceiver, SessionDriver
 from quorker.transport.tls import Tls, TlsPaths
 
 log = logging.getLogger("quorker.transport.client")

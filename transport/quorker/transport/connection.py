@@ -11,8 +11,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from quorker.core.errors import QuorkerError
 from quorker.core.jobs.commands import Command, JobGrant
+from quorker.core.session import Resolve
 
 Consistency: TypeAlias = Literal["local", "linearizable"]
 
@@ -86,7 +86,7 @@ class Connection(Protocol):
         """
         ...
 
-    def submit_nowait(self, command: Command, resolve: Callable[[Any, QuorkerError | None], None]) -> None:
+    def submit_nowait(self, command: Command, resolve: Resolve) -> None:
         """Like `submit`, but the session asks for as long as it lives: `resolve(value, error)` is called on its loop."""
         ...
 

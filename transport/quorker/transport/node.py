@@ -31,13 +31,14 @@ from quorker.core.raft.effects import (
 )
 from quorker.core.raft.messages import NOBODY, Forgotten, NodeId
 from quorker.core.replica import Applied, LoadSnapshot, Refused, Replica, SaveSnapshot
+from quorker.core.session import Resolve
 from quorker.transport.clock import monotonic_ms
 from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.driver import Driver
 from quorker.transport.hosting import Host, SessionHosts, group_names
 from quorker.transport.node_config import NodeConfig
 from quorker.transport.own_session import OwnSession
-from quorker.transport.session_driver import JobReceiver, Resolve
+from quorker.transport.session_driver import JobReceiver
 
 log = logging.getLogger("quorker.transport.node")
 

@@ -24,7 +24,7 @@ from quorker.core.jobs.commands import (
     ReleaseJob,
     Subscribe,
 )
-from quorker.core.session import ClientSession, SessionConfig, SessionState
+from quorker.core.session import ClientSession, Resolve, SessionConfig, SessionState
 from quorker.core.worker import Worker
 from quorker.transport.clock import monotonic_ms
 
@@ -32,7 +32,6 @@ OUTCOME_DEADLINE_MS: Final = 24 * 3600 * 1000  # an outcome is kept as long as t
 NONCE_BITS: Final = 62
 
 OnCancel = Callable[[int, str], None]
-Resolve = Callable[[Any, QuorkerError | None], None]
 
 
 class SessionDriver:

@@ -233,9 +233,8 @@ FIELDS: Final = many(
     "fields", pair("fields", text("field", 0, KEY_CHARS_MAX), MAYBE_MEMBER), 0, VALUES_PER_COMMAND_MAX
 )
 MEMBERS: Final = many("values", MEMBER, 0, VALUES_PER_COMMAND_MAX)
-HEADERS: Final = many(
-    "headers", pair("headers", text("header", 1, 100), text("header", 0, 1000)), 0, HEADERS_MAX
-)
+HEADER: Final = pair("headers", text("header", 1, 100), text("header", 0, 1000))
+HEADERS: Final = many("headers", HEADER, 0, HEADERS_MAX)
 TAGS: Final = many("tags", text("tag", 1, 64), 0, TAGS_MAX)
 
 

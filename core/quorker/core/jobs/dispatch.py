@@ -7,7 +7,6 @@ jobs and a ready session never outlives an apply (except when the entry has run 
 
 from __future__ import annotations
 
-from quorker.core.frozen import new_tuple
 from quorker.core.jobs.lifecycle import PROCESSING, TAKEABLE
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Notice
@@ -87,7 +86,7 @@ def _give(tables: Tables, session: Session, queue: Queue) -> None:
         return
     session.busy += 1
     granted = grant(tables, session, queue.name, job, LeaseKind.DISPATCHED)
-    tables.outcome.notices.append(new_tuple(Notice, (session.id, "job", granted)))
+    tables.outcome.notices.append(Notice(session.id, "job", granted))
     if session.busy < session.slots:
         _take_turn(tables, session)
     else:
@@ -109,8 +108,7 @@ def grant(tables: Tables, session: Session, queue_name: str, job: Job, kind: Lea
     spec = job.spec
     job = enter(tables, job, PROCESSING, "", (("worker", session.name), ("token", token)), token=token)
     deadline = tables.lt + spec.timeout_ms + tables.limits.timeout_grace_ms if spec.timeout_ms else 0
-    lease = token, job.id, queue_name, session.id, kind, tables.lt, tables.wt, deadline
-    tables.add_lease(new_tuple(Lease, lease))
+    tables.add_lease(Lease(token, job.id, queue_name, session.id, kind, tables.lt, tables.wt, deadline))
     return _granted(job, token, queue_name)
 
 
@@ -126,7 +124,7 @@ def held_grants(tables: Tables, session: Session) -> list[JobGrant]:
 
 def _granted(job: Job, token: int, queue_name: str) -> JobGrant:
     spec = job.spec
-    fields = (
+    return JobGrant(
         job.id,
         token,
         queue_name,
@@ -138,5 +136,3 @@ def _granted(job: Job, token: int, queue_name: str) -> JobGrant:
         job.deliveries,
         spec.headers,
     )
-    granted: JobGrant = new_tuple(JobGrant, fields)
-    return granted

@@ -195,9 +195,8 @@ class UniqueKey(NamedTuple):
 
 def weigh(record: StateRecord) -> int:
     """Bytes that count against the limits."""
-    _, reason, _, data = record
-    size = STATE_BYTES + len(reason)
-    for _, value in data:
+    size = STATE_BYTES + len(record.reason)
+    for _, value in record.data:
         if type(value) is str:
             size += len(value)
     return size

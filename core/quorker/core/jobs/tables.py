@@ -82,7 +82,7 @@ class Tables:
         self.outcome = Outcome()
         self.session: Session | None = None  # who sent the command being applied
         self.sequence = 0
-        self.first_history: tuple[StateRecord, ...] = ()  # of the job made last: those of one entry share it
+        self.first_history: tuple[StateRecord, ...] = ()  # of the last plain job: those of one entry share it
         self._token = 0
         self._token_end = 0
 
@@ -153,15 +153,14 @@ class Tables:
         self.bytes -= QUEUE_BYTES
 
     def append_to_queue(self, name: str, priority: int, job_id: str) -> None:
-        self.order += 1
-        self._put(name, priority, self.order, job_id)
+        self._put(name, priority, self.next_order(), job_id)
 
     def return_to_queue(self, name: str, priority: int, job_id: str) -> None:
         """Put at the head of its priority."""
         self._put(name, priority, -self.next_order(), job_id)
 
     def _put(self, name: str, priority: int, position: int, job_id: str) -> None:
-        self.place(self.queues.get(name) or self.queue(name), priority, position, job_id)
+        self.place(self.queue(name), priority, position, job_id)
         self.stirred[name] = None
         self.outcome.queues_signalled[name] = None
 

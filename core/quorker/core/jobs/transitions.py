@@ -35,21 +35,27 @@ def born(
     if spec.headers or spec.tags:
         size += sum(len(header) + len(value) + 100 for header, value in spec.headers)
         size += sum(len(tag) + 100 for tag in spec.tags)
-    tables.order = order = tables.order + 1
-    wt = tables.wt
+    order, wt = tables.next_order(), tables.wt
     record: StateRecord | None = None
     history: tuple[StateRecord, ...] = ()
     if name:
-        history = tables.first_history
-        if data or not history or history[0].at_wt != wt or history[0].name != name:
-            history = (new_tuple(StateRecord, (name, "", wt, data)),)
-            tables.first_history = () if data else history
+        history = _first_history(tables, name, data)
         first = record = history[0]
         size += weigh(first)
     fields = (job_id, spec, order, wt, record, history, order, 0, 0, 0, 0, due_wt, 0, None, (), size)
     job: Job = new_tuple(Job, fields)
     tables.add_job(job)
     return job
+
+
+def _first_history(tables: Tables, name: str, data: StateData) -> tuple[StateRecord, ...]:
+    """Jobs of one entry that begin alike share it: it is one object less to make and to keep for each of them."""
+    history = tables.first_history
+    if data or not history or history[0].at_wt != tables.wt or history[0].name != name:
+        history = (StateRecord(name, "", tables.wt, data),)
+        if not data:
+            tables.first_history = history
+    return history
 
 
 def enter(

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
-from functools import partial
 from operator import attrgetter, call
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
-from quorker.core.frozen import new_tuple
 from quorker.core.jobs.bounds import Check, refuse
 
 Wire: TypeAlias = list[Any]
@@ -23,15 +21,13 @@ _SCALARS: Final = frozenset({str, int, bytes, float, bool, type(None)})
 
 
 class Shape(NamedTuple):
-    """What the wire form of a record type looks like. `make` takes all fields of a named tuple at once; `numbers`: what
-    stands before the fields, if anything."""
+    """What the wire form of a record type looks like. `numbers`: what stands before the fields, if anything."""
 
     name: str
     checks: tuple[Check[Any], ...]
     defaults: tuple[Any, ...]
     required: int
     values: Callable[[Any], tuple[Any, ...]]
-    make: Callable[[tuple[Any, ...]], Any] | None
     numbers: tuple[int, ...]
 
 
@@ -44,8 +40,7 @@ def declare(record_type: type[Any], *checks: Check[Any]) -> None:
     assert len(names) == len(checks)
     defaults = tuple(record_type._field_defaults.get(name, _NO_DEFAULT) for name in names)
     required = sum(default is _NO_DEFAULT for default in defaults)
-    make = partial(new_tuple, record_type)
-    _shapes[record_type] = Shape(record_type.__name__, checks, defaults, required, tuple, make, ())
+    _shapes[record_type] = Shape(record_type.__name__, checks, defaults, required, tuple, ())
 
 
 def _shape_of(record_type: type[Any]) -> Shape:
@@ -65,7 +60,6 @@ def _dataclass_shape(record_type: type[Any]) -> Shape:
         defaults,
         sum(default is _NO_DEFAULT for default in defaults),
         _getter([each.name for each in found]),
-        None,
         () if number is None else (number,),
     )
 
@@ -83,13 +77,10 @@ def _getter(names: list[str]) -> Callable[[Any], tuple[Any, ...]]:
 def from_wire(record_type: type[RecordT], values: Sequence[Any]) -> RecordT:
     """A checked record out of its fields. Raises `BadCommand`."""
     shape = _shapes.get(record_type) or _shape_of(record_type)
-    checks, given = shape.checks, len(values)
-    if not shape.required <= given <= len(checks):
-        refuse(shape.name, f"has {given} fields, not {shape.required} to {len(checks)}")
-    if shape.make is None:
-        return record_type(*map(_call, checks, values))
-    made: RecordT = shape.make((*map(_call, checks, values), *shape.defaults[given:]))
-    return made
+    checks = shape.checks
+    if not shape.required <= len(values) <= len(checks):
+        refuse(shape.name, f"has {len(values)} fields, not {shape.required} to {len(checks)}")
+    return record_type(*map(_call, checks, values))
 
 
 def to_wire(record: object) -> Wire:

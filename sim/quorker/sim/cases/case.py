@@ -220,3 +220,10 @@ class Case:
     @property
     def nodes(self) -> range:
         return range(1, self.voters + self.spares + 1)
+
+    @property
+    def rates_ppm(self) -> tuple[int, ...]:
+        """How much too fast (or, below 0, too slow) the members' monotonic clocks ever are; 0 is among them."""
+        members = (clock.rate_ppm for clock in self.clocks[: len(self.nodes)])
+        changes = (fault.amount for fault in self.plan if fault.kind is FaultKind.CLOCK_RATE)
+        return (0, *members, *changes)

@@ -15,15 +15,14 @@ from typing import Final, Protocol
 from quorker.core.jobs.batch import decode_entry, decode_group
 from quorker.core.jobs.commands import ExpireRecords, ExpireSessions, Maintain, ReleaseDue, SetLimits
 from quorker.core.raft.messages import Entry, EntryKind
-from quorker.sim.cases.case import Case, FaultKind
+from quorker.sim.cases.case import Case
 from quorker.sim.oracles.checks import Violation
 from quorker.sim.world.kernel import MS
 
 PPM: Final = 1_000_000
 ROUNDING_MS: Final = 3  # of readings of a clock in whole milliseconds
-ROOMY_BYTES: Final = (
-    1 << 20
-)  # with less room for what is not committed, one entry may stand in the way of the next
+ROOMY_BYTES: Final = 1 << 20
+"""With less room for what is not committed, one entry may stand in the way of the next."""
 UPKEEP: Final = frozenset(
     each.OP for each in (ExpireSessions, ReleaseDue, ExpireRecords, Maintain, SetLimits)
 )
@@ -38,15 +37,14 @@ class Lived(Protocol):
 
 @dataclass(slots=True)
 class Reign:
-    """A member that leads. `free_ns`: since when nothing has stood in the way of what is due."""
+    """A member that leads. `free_ns`: since when nothing has stood in the way of what is due. `under_way`: entries of its
+    own that are not applied yet, and when they were made."""
 
     term: int
     since_ns: int
     free_ns: int
     hindered_ns: int = -(1 << 62)  # when it was last unable to propose, or to know what is due
-    under_way: dict[int, tuple[Entry, int]] = field(
-        default_factory=dict[int, tuple[Entry, int]]
-    )  # of its own, not applied yet, and when they were made
+    under_way: dict[int, tuple[Entry, int]] = field(default_factory=dict[int, tuple[Entry, int]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,7 @@ class Pace:
 
 def slowest_ppm(case: Case) -> int:
     """How much too slow the monotonic clock of any member of this run ever is, at most."""
-    members = (-clock.rate_ppm for clock in case.clocks[: len(case.nodes)])
-    changes = (-fault.amount for fault in case.plan if fault.kind is FaultKind.CLOCK_RATE)
-    return max((0, *members, *changes))
+    return -min(case.rates_ppm)
 
 
 def pace_of(case: Case, interval_ms: int) -> Pace:
@@ -137,9 +133,8 @@ class LateEnds:
         if made is not None:
             reign.free_ns = now_ns
             shortest_ms = min((each.ttl_ms for each in self._sessions.values()), default=0)
-            if (
-                now_ns - made[1] >= shortest_ms * MS // 2
-            ):  # by any clock it is less than the time of a session
+            half_ns = shortest_ms * MS // 2  # by any clock it is less than the time of a session
+            if now_ns - made[1] >= half_ns:
                 reign.hindered_ns = now_ns
 
     def look(self, reign: Reign, now_ns: int, *, hindered: bool) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from quorker.core.jobs.outcome import Reply
-from quorker.sim.cases.case import Case, FaultKind
+from quorker.sim.cases.case import Case
 from quorker.sim.oracles.checks import Violation
 from quorker.sim.world.kernel import MS
 
@@ -23,9 +23,7 @@ NOT_APPLIED: Final = frozenset(
 
 def fastest_ppm(case: Case) -> int:
     """How much too fast the monotonic clock of any member of this run ever is, at most."""
-    members = (clock.rate_ppm for clock in case.clocks[: len(case.nodes)])
-    changes = (fault.amount for fault in case.plan if fault.kind is FaultKind.CLOCK_RATE)
-    return max((0, *members, *changes))
+    return max(case.rates_ppm)
 
 
 class LeaseGaps:

@@ -45,6 +45,21 @@ def appends(raft: Raft, peer: NodeId = 2) -> list[AppendEntries]:
     return [message for message in heard(raft, AppendEntries) if message.to == peer]
 
 
+def answer(raft: Raft, index: int, flight: int, rejected: bool = False) -> None:
+    """Member 2 answers an append of a certain flight."""
+    session = raft.progress[2].session
+    raft.step(AppendResponse(2, 1, raft.term, index, rejected, session=session, flight=flight))
+
+
+def in_flight(count: int) -> tuple[Raft, int]:
+    """A leader that has sent `count` appends in one flight and has no answer; the number of that flight."""
+    raft = settled_leader()
+    for number in range(count):
+        raft.propose([b"x"], number)
+        flush(raft)
+    return raft, raft.progress[2].flight
+
+
 # Joined and separate appends
 
 
@@ -229,13 +244,44 @@ def test_answers_of_another_session_do_not_count() -> None:
     assert raft.progress[3].match_index == raft.last_index
 
 
-def test_a_follower_echoes_the_session() -> None:
+def test_only_the_first_rejection_of_a_flight_makes_the_leader_probe() -> None:
+    """A network that reorders has one append rejected after the other; each would start a flight of its own."""
+    raft, flight = in_flight(5)
+    last = raft.last_index
+    for previous in range(last - 4, last):
+        answer(raft, previous, flight, rejected=True)
+    (probe,) = appends(raft)
+    assert (probe.previous_index, probe.flight) == (last - 5, flight + 1)
+    answer(raft, last - 1, flight, rejected=True)
+    assert not appends(raft)
+
+
+def test_a_late_answer_to_an_earlier_flight_ends_no_probing() -> None:
+    raft, flight = in_flight(1)
+    met = raft.last_index - 1
+    raft.peer_unreachable(2)
+    answer(raft, met, flight)
+    after_late = raft.progress[2].state
+    answer(raft, met, flight + 1)
+    assert (after_late, raft.progress[2].state) == (ProgressState.PROBE, ProgressState.REPLICATE)
+
+
+def test_a_confirmation_counts_whatever_flight_it_belongs_to() -> None:
+    raft, flight = in_flight(1)
+    raft.peer_unreachable(2)
+    answer(raft, raft.last_index, flight)
+    assert raft.progress[2].match_index == raft.commit_index == raft.last_index
+
+
+def test_a_follower_echoes_session_and_flight() -> None:
     raft = member(term=2)
-    raft.step(AppendEntries(2, 1, 2, 1, 1, (), 1, session=7))
-    raft.step(AppendEntries(2, 1, 2, 9, 2, (), 1, session=8))
+    raft.step(AppendEntries(2, 1, 2, 1, 1, (), 1, session=7, flight=3))
+    raft.step(AppendEntries(2, 1, 2, 9, 2, (), 1, session=8, flight=4))
     raft.step(Heartbeat(2, 1, 2, 1, session=9))
-    answers = [message for message in said(raft) if isinstance(message, (AppendResponse, HeartbeatResponse))]
-    assert sorted(answer.session for answer in answers) == [7, 8, 9]
+    answers = said(raft)
+    appended = [message for message in answers if isinstance(message, AppendResponse)]
+    assert sorted((each.session, each.flight) for each in appended) == [(7, 3), (8, 4)]
+    assert [message.session for message in answers if isinstance(message, HeartbeatResponse)] == [9]
 
 
 def test_a_promotion_keeps_the_session() -> None:

@@ -148,11 +148,11 @@ NO_ENTRIES: list[list[Any]] = [
 
 @pytest.mark.parametrize("flat", NO_ENTRIES, ids=repr)
 def test_an_entry_is_three_numbers_and_bytes(flat: list[Any]) -> None:
-    head = pack((1, 2, 3, 10, 3, 9, 5))
+    head = pack((1, 2, 3, 10, 3, 9, 5, 6))
     with pytest.raises(ProtocolError):
         decode(bytes((1, len(head))) + head + pack(flat))
     good = decode(bytes((1, len(head))) + head + pack([1, 11, 0, b""]))
-    assert good == AppendEntries(1, 2, 3, 10, 3, (Entry(1, 11),), 9, 5)
+    assert good == AppendEntries(1, 2, 3, 10, 3, (Entry(1, 11),), 9, 5, 6)
 
 
 @pytest.mark.parametrize("kind", [1, 2, 3])

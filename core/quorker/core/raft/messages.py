@@ -82,6 +82,7 @@ class AppendEntries:
     entries: tuple[Entry, ...]
     commit_index: int
     session: int = 0  # replication session: echoed, so that an ack from an earlier membership never counts
+    flight: int = 0  # echoed as well: a rejection is of no use once its flight is over
 
 
 @record
@@ -98,6 +99,7 @@ class AppendResponse:
     commit_index: int = 0  # the sender's commit index
     session: int = 0
     rejoin: int = 0  # names the life of a sender that rejoins: then this is not to be counted
+    flight: int = 0
 
 
 @record

@@ -70,12 +70,14 @@ class Progress:
     follows `pending_snapshot`, or match_index if that is more. `sent_commit`: the highest commit index on its
     way. `paused`: wait for an answer before the next append (cleared by a heartbeat response, so that a lost
     append cannot stop the flow).
-    `session`: names this stretch of membership; answers that carry another one never count. `rejoin`: names the life
+    `session`: names this stretch of membership; answers that carry another one never count. `flight`: numbers the appends
+    from one fall into probing to the next; an answer to an earlier flight may confirm, but not reject. `rejoin`: names the life
     of a follower that rejoins, whose answers never count; 0 for one that has its say. `remembered`: where its log matched
     before it began to rejoin, until it has said where it ends now.
     """
 
     __slots__ = (
+        "flight",
         "inflight",
         "is_learner",
         "match_index",
@@ -112,6 +114,7 @@ class Progress:
         self.session = session
         self.rejoin = rejoin
         self.remembered = 0
+        self.flight = 0
         self.inflight = inflight
 
     @property
@@ -132,12 +135,14 @@ class Progress:
         )
         twin.state, twin.paused = self.state, self.paused
         twin.sent_commit, twin.pending_snapshot = self.sent_commit, self.pending_snapshot
+        twin.flight = self.flight
         return twin
 
     def become_probe(self) -> None:
         """Look for the meeting point from match_index on; after a snapshot, from its end on."""
         base = max(self.match_index, self.pending_snapshot)  # pending_snapshot is 0 outside SNAPSHOT
         self._enter(ProgressState.PROBE, base + 1)
+        self.flight += 1
         self.sent_commit = min(self.sent_commit, base)
 
     def become_replicate(self) -> None:

@@ -112,7 +112,15 @@ def send_append(raft: RaftState, peer: NodeId, send_if_empty: bool = True) -> bo
     commit = raft.commit_index
     raft.send(
         AppendEntries(
-            raft.node_id, peer, raft.term, previous_index, previous_term, entries, commit, known.session
+            raft.node_id,
+            peer,
+            raft.term,
+            previous_index,
+            previous_term,
+            entries,
+            commit,
+            known.session,
+            known.flight,
         )
     )
     known.sent_entries(len(entries), payload_bytes(entries))
@@ -171,9 +179,13 @@ def on_append_response(raft: RaftState, message: AppendResponse) -> None:
 
 
 def _on_rejected(raft: RaftState, leader: Leader, known: Progress, message: AppendResponse) -> None:
-    """The logs do not meet where we thought. Skip what cannot match, a term at a time (§5.3)."""
-    if known.state is ProgressState.SNAPSHOT:
-        return  # about an append from before the snapshot
+    """The logs do not meet where we thought. Skip what cannot match, a term at a time (§5.3).
+
+    Of a flight that the network reordered, all but the first rejection are dead: each would be a new probe, each
+    answer to a probe a new flight, and the traffic would multiply.
+    """
+    if known.state is ProgressState.SNAPSHOT or known.flight != message.flight:
+        return
     hint = message.hint_index
     if message.hint_term > 0:
         hint, _ = raft.log.find_conflict_by_term(hint, message.hint_term)
@@ -185,7 +197,11 @@ def _on_rejected(raft: RaftState, leader: Leader, known: Progress, message: Appe
 
 def _on_accepted(raft: RaftState, leader: Leader, known: Progress, message: AppendResponse) -> None:
     moved = known.maybe_update(message.index)
-    probe_met = known.state is ProgressState.PROBE and known.match_index == message.index
+    probe_met = (
+        known.state is ProgressState.PROBE
+        and known.flight == message.flight
+        and known.match_index == message.index
+    )
     if not moved and not probe_met:
         return
     _advance_state(raft, known, message.index)
@@ -275,6 +291,7 @@ def _answer(raft: RaftState, message: AppendEntries, index: int) -> None:
             commit_index=raft.commit_index,
             session=message.session,
             rejoin=raft.rejoin_name,
+            flight=message.flight,
         )
     )
 
@@ -297,6 +314,7 @@ def _reject(raft: RaftState, message: AppendEntries) -> None:
             commit_index=raft.commit_index,
             session=message.session,
             rejoin=raft.rejoin_name,
+            flight=message.flight,
         )
     )
 

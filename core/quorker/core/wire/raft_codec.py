@@ -89,9 +89,9 @@ class RaftEncoder:
     def encode(self, message: Message) -> bytes:
         match message:
             case AppendEntries(
-                sender, to, term, previous_index, previous_term, entries, commit_index, session
+                sender, to, term, previous_index, previous_term, entries, commit_index, session, flight
             ):
-                head = pack((sender, to, term, previous_index, previous_term, commit_index, session))
+                head = pack((sender, to, term, previous_index, previous_term, commit_index, session, flight))
                 return _joined(_APPEND, head, self._pack_entries(entries))
             case ForwardProposal(sender, to, term, entries):
                 return _joined(_PROPOSAL, pack((sender, to, term)), _pack_entries(entries))
@@ -140,13 +140,15 @@ def decode(payload: Data) -> Message:
 
 
 def _append(head: list[Any], rest: Data) -> AppendEntries:
-    sender, to, term, previous_index, previous_term, commit_index, session = _ints(head, 7)
+    sender, to, term, previous_index, previous_term, commit_index, session, flight = _ints(head, 8)
     entries = _unpack_entries(rest)
     if entries and (
         entries[0].index != previous_index + 1 or entries[-1].index != previous_index + len(entries)
     ):
         raise ProtocolError("appended entries are not contiguous")
-    return AppendEntries(sender, to, term, previous_index, previous_term, entries, commit_index, session)
+    return AppendEntries(
+        sender, to, term, previous_index, previous_term, entries, commit_index, session, flight
+    )
 
 
 def _plain(kind: int, head: list[Any], rest: Data) -> Message:

@@ -130,13 +130,26 @@ def heard(raft: Raft, kind: type[Kind]) -> list[Kind]:
 
 def accept(raft: Raft, peer: NodeId, index: int) -> None:
     """The peer acknowledges the leader's log up to `index`."""
-    raft.step(AppendResponse(peer, 1, raft.term, index, session=raft.progress[peer].session))
+    known = raft.progress[peer]
+    raft.step(AppendResponse(peer, 1, raft.term, index, session=known.session, flight=known.flight))
 
 
 def reject(raft: Raft, peer: NodeId, index: int, hint_index: int = 0, hint_term: int = 0) -> None:
     """The peer has no match for an append after `index`."""
-    session = raft.progress[peer].session
-    raft.step(AppendResponse(peer, 1, raft.term, index, True, hint_index, hint_term, session=session))
+    known = raft.progress[peer]
+    raft.step(
+        AppendResponse(
+            peer,
+            1,
+            raft.term,
+            index,
+            True,
+            hint_index,
+            hint_term,
+            session=known.session,
+            flight=known.flight,
+        )
+    )
 
 
 def beat_back(raft: Raft, peer: NodeId, read_round: int = 0) -> None:

@@ -392,3 +392,18 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
     )
 }
 """By name. A run of any of them, with no bug planted, breaks no promise."""
+
+
+def shuffled(seed: int) -> Case:
+    """A new member is sent a long log entry by entry, over a network that lets nothing arrive in order, or only once."""
+    ops = [Op(at_ns, OpKind.PROPOSE, 0, 4) for at_ns in range(100 * MS, 200 * MS, 4 * MS)]
+    return Case(
+        seed=seed,
+        voters=1,
+        spares=1,
+        chaos_ns=500 * MS,
+        events_max=16_000,
+        ops=(*ops, Op(210 * MS, OpKind.ADD_LEARNER, 2)),
+        raft=RaftKnobs(max_append_bytes=1),
+        network=NetworkKnobs(latency="heavy", median_ns=2 * MS, duplicate_ppm=300_000),
+    )

@@ -19,7 +19,7 @@ from quorker.core.raft.progress import Progress, ProgressMap
 from quorker.core.raft.quorum import UNBOUNDED, JointVoters
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning, diverging
+from quorker.sim.mutants.cases import churning, diverging, shuffled
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 NOT_DURABLE: Final = ("commit on durable majority",)
@@ -288,6 +288,21 @@ def unreachable_followers_are_not_probed(patch: Patch) -> None:
         pass
 
     patch.replace(replication, "on_unreachable", on_unreachable)
+
+
+@bug(
+    "An answer counts for the present flight of appends whatever flight it belongs to.",
+    known="our own `jobs-churn` 218",
+    oracles=("event budget",),
+    budget=20,
+    case=shuffled,
+)
+def answers_outlive_their_flight(patch: Patch) -> None:
+    def of_this_flight(raft: RaftState, message: AppendResponse) -> None:
+        known = raft.progress.get(message.sender)
+        handle(raft, replace(message, flight=known.flight) if known else message)
+
+    handle = patch.replace_item(core.HANDLERS, AppendResponse, of_this_flight)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -141,13 +141,21 @@ class LoopGateway:
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
 
-    async def request(self, ask: Ask) -> Any:
+    def request(self, ask: Ask) -> Coroutine[Any, Any, Any]:
+        if not self._is_loop_of_caller():
+            return self._cross(ask)
+        if type(ask) is Submit:  # each coroutine in between would cost as much as the encoding of the command
+            return self.connection.submit(ask.command, timeout=ask.timeout)
+        return perform(self.connection, ask)
+
+    def _is_loop_of_caller(self) -> bool:
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
+    async def _cross(self, ask: Ask) -> Any:
         if async_library() == "asyncio":
             import asyncio
 
             return await asyncio.wrap_future(self.start(ask).future)
-        if trio.lowlevel.current_trio_token() is self._token:
-            return await perform(self.connection, ask)
         return await _wait_on_trio(self.start(ask))
 
     def request_blocking(self, ask: Ask) -> Any:

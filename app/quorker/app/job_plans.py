@@ -94,9 +94,14 @@ def make_jobs(command: EnqueueJobs) -> Plan[list[str]]:
     try:
         return list((yield Submit(command)))
     except Rejected as refused:
-        if refused.reason == "not_found":
-            raise JobNotFound(f"{refused.detail}; nothing was enqueued") from None
-        raise
+        raise why_not_made(refused) from None
+
+
+def why_not_made(refused: Rejected) -> Rejected | JobNotFound:
+    """What users see of the refusal of new jobs."""
+    if refused.reason == "not_found":
+        return JobNotFound(f"{refused.detail}; nothing was enqueued")
+    return refused
 
 
 def read_job(job_id: str) -> Plan[dict[str, Any]]:

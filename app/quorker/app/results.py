@@ -4,7 +4,7 @@ that asks of the store (`job_plans.py`)."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -20,6 +20,7 @@ from quorker.app.job_plans import (
     make_jobs,
 )
 from quorker.app.settings import After, Duration, JobState, checked_states, start_instant
+from quorker.core.frozen import record
 from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class JobHost(Protocol):
     def gateway(self) -> Gateway: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobHandle(Generic[R_co]):
     """A job by its id. Two handles of one job are equal. Methods with an `a` in front are for async code.
 

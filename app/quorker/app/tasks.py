@@ -11,11 +11,13 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from quorker.app.calls import Call
 from quorker.app.errors import BadPayload
-from quorker.app.gateway import Gateway, refuse_blocking
-from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
+from quorker.app.gateway import Gateway, Submit, refuse_blocking
+from quorker.app.job_plans import carry_out_blocking, make_jobs, why_not_made
 from quorker.app.payload import encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
+from quorker.core.errors import Rejected
+from quorker.core.frozen import new_tuple
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 
 P = ParamSpec("P")
@@ -24,9 +26,12 @@ R = TypeVar("R")
 
 def new_job(task: str, args: bytes, option: CallOptions) -> NewJob:
     """The job of a call that is already encoded."""
-    return NewJob(
-        task,
-        args,
+    return NewJob(task, args, *fields_of(option))
+
+
+def fields_of(option: CallOptions) -> tuple[Any, ...]:
+    """What stands behind the name and the arguments of a job."""
+    return (
         option.queue,
         option.priority,
         option.timeout_ms,
@@ -75,9 +80,11 @@ class Task(Generic[P, R]):
     options: CallOptions
     signature: inspect.Signature = field(repr=False)
     _arities: range = field(init=False, repr=False)
+    _fields: tuple[Any, ...] = field(init=False, repr=False)  # of every job of it, behind its arguments
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_arities", arities(self.signature))
+        object.__setattr__(self, "_fields", fields_of(self.options))
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Make a job; returns when a majority of the members has it on disk. For plain code.
@@ -91,8 +98,12 @@ class Task(Generic[P, R]):
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Like `enqueue`, for trio and asyncio code."""
-        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)))
-        return JobHandle((await carry_out(plan, self.host.gateway()))[0], self.host)
+        command = EnqueueJobs((self.new_job(*args, **kwargs),))
+        try:  # what a program does most: a plan of it would cost three tasks' worth of turns
+            ids = await self.host.gateway().request(Submit(command))
+        except Rejected as refused:
+            raise why_not_made(refused) from None
+        return JobHandle(ids[0], self.host)
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call that is no job yet, for `app.enqueue_many` and `job.then`. Raises `BadPayload` for wrong arguments."""
@@ -103,7 +114,8 @@ class Task(Generic[P, R]):
         if kwargs or len(args) not in self._arities:
             self._require_call(args, kwargs)
         packed = encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max)
-        return new_job(self.name, packed, self.options)
+        job: NewJob = new_tuple(NewJob, (self.name, packed, *self._fields))
+        return job
 
     def _require_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         try:

@@ -156,15 +156,16 @@ class ClientSession:
         if self.state is not SessionState.OPEN or not self._unsent:
             return None
         bodies: list[bytes] = []
+        unsent, outstanding = self._unsent, self._outstanding
         size, ceiling = 0, self._answered_below + WINDOW
-        while self._unsent and self._unsent[0].seq < ceiling and len(bodies) < GROUP_COMMANDS_MAX:
-            if bodies and size + len(self._unsent[0].body) > GROUP_BYTES_MAX:
+        while unsent and len(bodies) < GROUP_COMMANDS_MAX:
+            pending = unsent[0]
+            if pending.seq >= ceiling or (bodies and size + len(pending.body) > GROUP_BYTES_MAX):
                 break
-            pending = self._unsent.popleft()
-            if pending.seq not in self._outstanding:
-                continue
-            size += len(pending.body)
-            bodies.append(self._sent(pending))
+            unsent.popleft()
+            if pending.seq in outstanding:
+                size += len(pending.body)
+                bodies.append(self._sent(pending))
         return self._pack_group(bodies) if bodies else None
 
     def _take_overtaking(self) -> bytes | None:
@@ -305,9 +306,12 @@ class ClientSession:
             pending.resolve(None, error)
 
     def _forget(self, seq: int) -> None:
-        del self._outstanding[seq]
-        while self._answered_below < self._next_seq and self._answered_below not in self._outstanding:
-            self._answered_below += 1
+        outstanding, below = self._outstanding, self._answered_below
+        del outstanding[seq]
+        if seq == below:
+            while below < self._next_seq and below not in outstanding:
+                below += 1
+            self._answered_below = below
 
 
 def _gave_up(pending: Pending) -> QuorkerError:

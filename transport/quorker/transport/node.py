@@ -7,7 +7,7 @@ by `gateway.py`; snapshots move in `snapshots.py`. Here stands what user code as
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -98,8 +98,8 @@ class Node:
     def is_leader(self) -> bool:
         return self.replica.is_leader
 
-    async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
-        return await self.own.driver.submit(command, timeout)
+    def submit(self, command: Command, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
+        return self.own.driver.submit(command, timeout)
 
     def submit_nowait(self, command: Command, resolve: Resolve) -> None:
         self.own.driver.submit_nowait(command, resolve)

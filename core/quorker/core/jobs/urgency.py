@@ -55,16 +55,18 @@ NEEDING_NO_SPACE: Final = (
 """Small, and nothing is there to stay: a nearly full disk has room for them, and some of them make room."""
 
 _SESSIONS: Final = (OpenSession, ReplaceSessions, CloseSession)
+_OVERTAKING_OPS: Final = frozenset(each.OP for each in OVERTAKING)
+_SMALL_OPS: Final = frozenset(each.OP for each in NEEDING_NO_SPACE)
 _URGENT_OPS: Final = frozenset(each.OP for each in (*OVERTAKING, *_SESSIONS))
 _NEEDING_NO_SPACE_OPS: Final = frozenset(each.OP for each in (*NEEDING_NO_SPACE, *_SESSIONS))
 
 
 def may_overtake(command: Command) -> bool:
-    return isinstance(command, OVERTAKING)
+    return command.OP in _OVERTAKING_OPS
 
 
 def needs_no_space(command: Command) -> bool:
-    return isinstance(command, NEEDING_NO_SPACE)
+    return command.OP in _SMALL_OPS
 
 
 def is_urgent(group: bytes) -> bool:

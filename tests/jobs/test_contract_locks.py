@@ -40,22 +40,19 @@ def test_a_renewal_never_shortens_a_lease(lone: LoneStore) -> None:
     assert lone.do(TryLock("r", "bob", 1)) == 0
 
 
-def test_only_its_owner_releases_a_lock_and_that_signals(lone: LoneStore) -> None:
+def test_only_its_owner_releases_a_lock(lone: LoneStore) -> None:
     lone.do(TryLock("r", "alice", 100))
     assert lone.do(Unlock("r", "bob")) is False
-    assert not lone.outcome.locks_signalled
     assert lone.do(Unlock("r", "alice")) is True
-    assert list(lone.outcome.locks_signalled) == ["r"]
     assert lone.do(Unlock("r", "alice")) is False
     assert lone.store.locks == {}
 
 
-def test_maintenance_drops_expired_locks_and_signals(lone: LoneStore) -> None:
+def test_maintenance_drops_expired_locks(lone: LoneStore) -> None:
     lone.do(TryLock("r", "alice", 100))
     lone.do(TryLock("s", "alice", 200))
     lone.advance(100)
     assert lone.do(Maintain(1000))[3] == 1
-    assert list(lone.outcome.locks_signalled) == ["r"]
     assert list(lone.store.locks) == ["s"]
 
 

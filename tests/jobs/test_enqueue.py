@@ -44,11 +44,6 @@ def test_a_job_is_kept_as_it_was_asked_for(lone: LoneStore) -> None:
     assert lone.store.index.tasks["t"].page(0, 5) == [job_id]
 
 
-def test_enqueueing_signals_the_queue(lone: LoneStore) -> None:
-    lone.enqueue(NewJob("t", queue="low"), NewJob("t"))
-    assert list(lone.outcome.queues_signalled) == ["low", "default"]
-
-
 def test_a_delay_and_an_instant_count_in_wall_time(lone: LoneStore) -> None:
     delayed, at, past = lone.enqueue(
         NewJob("t", delay_ms=1000), NewJob("t", at_wt=FIRST_WT + 500), NewJob("t", at_wt=FIRST_WT)

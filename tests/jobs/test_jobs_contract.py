@@ -276,12 +276,6 @@ def test_an_id_enqueued_twice_is_fetched_twice(lone: LoneStore) -> None:
     assert [fetch(lone)[0], fetch(lone)[0]] == ["a", "a"]
 
 
-def test_adding_to_a_queue_signals_it(lone: LoneStore) -> None:
-    create(lone, "a")
-    lone.do(AddToQueue("low", "a"))
-    assert list(lone.outcome.queues_signalled) == ["low"]
-
-
 def test_fetching_leaves_the_state_alone_and_tokens_increase(lone: LoneStore) -> None:
     queued(lone, "a", "b")
     first, second = fetch(lone), fetch(lone)
@@ -289,18 +283,16 @@ def test_fetching_leaves_the_state_alone_and_tokens_increase(lone: LoneStore) ->
     assert lone.job("a").state == ""
 
 
-def test_requeue_puts_at_the_head_and_signals(lone: LoneStore) -> None:
+def test_requeue_puts_at_the_head(lone: LoneStore) -> None:
     queued(lone, "a", "b")
     _, _, token = fetch(lone)
     assert lone.do(RequeueFetched(token)) is True
-    assert list(lone.outcome.queues_signalled) == ["default"]
     assert fetch(lone)[0] == "a"
 
 
-def test_requeue_of_an_unknown_token_is_a_no_op_without_signal(lone: LoneStore) -> None:
+def test_requeue_of_an_unknown_token_is_a_no_op(lone: LoneStore) -> None:
     queued(lone, "a")
     assert lone.do(RequeueFetched(999)) is False
-    assert not lone.outcome.queues_signalled
     assert lone.store.queues["default"].length == 1
 
 
@@ -321,7 +313,6 @@ def test_a_stale_lease_is_reclaimed_at_its_timeout_and_a_renewed_one_is_kept(lon
     assert lone.do(Maintain(MINUTE))[2] == 0
     lone.advance(1)
     assert lone.do(Maintain(MINUTE))[2] == 1
-    assert list(lone.outcome.queues_signalled) == ["default"]
     assert lone.do(RenewFetched(stale)) is False
     assert lone.do(RenewFetched(renewed)) is True
     assert fetch(lone)[0] == "a"

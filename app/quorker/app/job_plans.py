@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from quorker.app.errors import JobCancelled, JobFailed, JobNotFound, JobPending
 from quorker.app.gateway import Ask, Gateway, Query, Submit, WaitFinished
 from quorker.app.payload import decode_result
 from quorker.core.errors import QuorkerError, Rejected
 from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
+from quorker.core.jobs.lifecycle import UNFINISHED
 from quorker.transport.connection import Consistency
 
 T = TypeVar("T")
 Plan: TypeAlias = Generator[Ask, Any, T]
 Change: TypeAlias = DeleteJob | RequeueJob | RescheduleJob
-
-UNFINISHED: Final = ("Enqueued", "Scheduled", "Awaiting", "Processing")
 
 
 def carry_out_blocking(plan: Plan[T], gateway: Gateway) -> T:

@@ -11,7 +11,6 @@ from typing import Final, Generic, Protocol, TypeVar
 from quorker.app.calls import Call
 from quorker.app.gateway import Gateway, refuse_blocking
 from quorker.app.job_plans import (
-    UNFINISHED,
     carry_out,
     carry_out_blocking,
     change_job,
@@ -22,6 +21,7 @@ from quorker.app.job_plans import (
 from quorker.app.settings import After, Duration, JobState, checked_states, start_instant
 from quorker.core.frozen import record
 from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
+from quorker.core.jobs.lifecycle import UNFINISHED
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)

@@ -26,7 +26,7 @@ from quorker.app.app import App
 from quorker.app.demo.ledger import read_ledger
 from quorker.app.demo.verdict import JobRecord, Kill, Verdict, judge
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, NotApplied, Unknown
-from quorker.core.jobs.lifecycle import STATES
+from quorker.core.jobs.lifecycle import STATES, UNFINISHED
 from quorker.jepsen_like.processes import ProcessCluster, process_cluster
 from quorker.jepsen_like.recorded_tasks import recorded_app
 from quorker.jepsen_like.waiting import NotReached, poll
@@ -45,7 +45,6 @@ START_SECONDS: Final = (0.2, 1.2)
 WORK_SECONDS: Final = (0.0, 0.6)
 SETTLE_SECONDS: Final = 60.0
 PAGE_ROWS: Final = 500
-UNFINISHED: Final = ("Enqueued", "Scheduled", "Awaiting", "Processing")
 
 
 @dataclass(slots=True)

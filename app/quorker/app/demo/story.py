@@ -17,6 +17,7 @@ from quorker.app.demo.members import Members
 from quorker.app.demo.verdict import Verdict, judge, table_lines
 from quorker.app.front_door import Attached
 from quorker.core.errors import QuorkerError
+from quorker.core.jobs.lifecycle import UNFINISHED
 from quorker.transport.connection import Status
 
 CLIENTS: Final = 4
@@ -25,7 +26,6 @@ _POLL_SECONDS: Final = 0.05
 _LEADER_SECONDS: Final = 20.0
 _READS_AT_ONCE: Final = 16
 _PROGRESS_SECONDS: Final = 2.0
-_UNFINISHED: Final = ("Enqueued", "Scheduled", "Awaiting", "Processing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +182,7 @@ class Story:
 
     async def _is_settled(self, watch: Attached) -> bool:
         counts = await self._state_counts(watch)
-        return counts is not None and not any(counts.get(state, 0) for state in _UNFINISHED)
+        return counts is not None and not any(counts.get(state, 0) for state in UNFINISHED)
 
     async def _state_counts(self, watch: Attached) -> dict[str, int] | None:
         """Jobs by state; None while no member answers."""

@@ -90,7 +90,6 @@ def set_queue_paused(tables: Tables, command: SetQueuePaused) -> Reply:
     queue.author = command.author if command.paused else ""
     queue.paused_wt = (tables.wt if changed else queue.paused_wt) if command.paused else 0
     tables.stirred[queue.name] = None
-    tables.outcome.queues_signalled[queue.name] = None
     return YES if changed else NO
 
 

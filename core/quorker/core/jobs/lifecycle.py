@@ -27,6 +27,9 @@ ENDED: Final = frozenset({SUCCEEDED, DELETED, FAILED, QUARANTINED})
 """Nothing more happens by itself. Failed and quarantined jobs may be tried again by hand, so what waits for their
 success goes on waiting."""
 
+UNFINISHED: Final = tuple(state for state in STATES if state not in ENDED)
+"""Something is still to happen by itself."""
+
 TAKEABLE: Final = frozenset({ENQUEUED, SCHEDULED, PROCESSING})
 """A queue entry of a job in another state leads nowhere and is dropped when it is reached by dispatch."""
 

@@ -56,7 +56,6 @@ def _hold(tables: Tables, lock: Lock, session: Session | None, ttl_ms: int, tick
     tables.set_lock_expiry(lock, tables.lt + ttl_ms if ttl_ms else 0)
     if session is not None and not ttl_ms:
         session.locks[lock.token] = lock.resource
-    tables.outcome.locks_signalled[lock.resource] = None
 
 
 def current_lock(tables: Tables, resource: str) -> Lock | None:
@@ -86,7 +85,6 @@ def release_lock(tables: Tables, command: ReleaseLock) -> Reply:
 def pass_on(tables: Tables, lock: Lock) -> None:
     """The lock is let go: to the first waiter, or it is gone."""
     _unbind(tables, lock)
-    tables.outcome.locks_signalled[lock.resource] = None
     if not lock.waiters:
         tables.set_lock_expiry(lock, 0)
         tables.drop_lock(lock)

@@ -1,4 +1,4 @@
-"""What applying one log entry leads to: replies, notices and signals. Nothing here survives the apply.
+"""What applying one log entry leads to: replies and notices. Nothing here survives the apply.
 
 Every member computes the same outcome and uses of it what concerns the sessions it hosts.
 """
@@ -58,15 +58,12 @@ class DigestClaim(NamedTuple):
 
 @dataclass(slots=True)
 class Outcome:
-    """`finished`: jobs that reached Succeeded, Failed, Deleted or Quarantined. `queues_signalled`: queues that got
-    something to fetch, `locks_signalled`: locks that became free or changed hands. `faults`: what was not understood
-    and therefore had no effect; a reason for an alarm. `claims`: what members say about their digests."""
+    """`finished`: jobs that reached Succeeded, Failed, Deleted or Quarantined. `faults`: what was not understood and
+    therefore had no effect; a reason for an alarm. `claims`: what members say about their digests."""
 
     replies: list[tuple[int, int, Reply]] = field(default_factory=list[tuple[int, int, Reply]])
     notices: list[Notice] = field(default_factory=list[Notice])
     finished: list[str] = field(default_factory=list[str])
-    queues_signalled: dict[str, None] = field(default_factory=dict[str, None])
-    locks_signalled: dict[str, None] = field(default_factory=dict[str, None])
     faults: list[str] = field(default_factory=list[str])
     claims: list[DigestClaim] = field(default_factory=list[DigestClaim])
 

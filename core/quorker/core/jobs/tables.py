@@ -162,7 +162,6 @@ class Tables:
     def _put(self, name: str, priority: int, position: int, job_id: str) -> None:
         self.place(self.queue(name), priority, position, job_id)
         self.stirred[name] = None
-        self.outcome.queues_signalled[name] = None
 
     def place(self, queue: Queue, priority: int, position: int, job_id: str) -> None:
         """Put an entry where it belongs: positions ascend, but for negative ones, each of which is a new head."""

@@ -204,6 +204,17 @@ async def test_wrong_arguments_are_refused_when_they_are_given(
     assert await transaction.commit() == []
 
 
+async def test_a_transaction_that_is_too_large_is_refused_at_once(storage: StorageConnection) -> None:
+    transaction = storage.create_write_transaction()
+    for number in range(4):
+        transaction.insert_to_list("k", str(number) * 250_000)
+    with pytest.raises(
+        InvalidInput, match=r"Batch has 1000\d\d\d bytes: one command has at most 786432; split it"
+    ):
+        await transaction.commit()
+    assert await storage.get_all_items_from_list("k") == []
+
+
 async def test_too_many_operations_are_refused_as_a_whole(storage: StorageConnection) -> None:
     transaction = storage.create_write_transaction()
     for _ in range(1001):

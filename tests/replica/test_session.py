@@ -7,10 +7,11 @@ from typing import Any
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 import pytest
 
-from quorker.core.errors import Busy, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, InvalidInput, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import (
     CompleteJob,
     IncrementCounter,
+    InsertToList,
     KeepAlive,
     OpenSession,
     ReplaceSessions,
@@ -18,7 +19,14 @@ from quorker.core.jobs.commands import (
     encode,
 )
 from quorker.core.jobs.new_job import JobGrant
-from quorker.core.session import GROUP_COMMANDS_MAX, WINDOW, ClientSession, SessionConfig, SessionState
+from quorker.core.session import (
+    GROUP_BYTES_MAX,
+    GROUP_COMMANDS_MAX,
+    WINDOW,
+    ClientSession,
+    SessionConfig,
+    SessionState,
+)
 from quorker.core.worker import SEEN_MAX, Worker
 
 codec: Any = msgpack
@@ -169,6 +177,22 @@ def test_deadlines_tell_unsent_from_sent(session: ClientSession) -> None:
     assert isinstance(sent[0][1], Unknown)
     assert isinstance(unsent[0][1], NotApplied)
     assert session.unanswered == 0
+
+
+def test_a_command_that_fits_into_no_group_is_refused_at_once(session: ClientSession) -> None:
+    """No leader would ever take it, so asking until the deadline would end in a misleading error."""
+    around = len(codec.packb((1, encode(InsertToList("k", "x" * 2**16))))) - 2**16
+    longest = GROUP_BYTES_MAX - around
+    with pytest.raises(
+        InvalidInput,
+        match=f"InsertToList has {GROUP_BYTES_MAX + 1} bytes: one command has at most {GROUP_BYTES_MAX}; split it",
+    ):
+        submit_one(session, InsertToList("k", "x" * (longest + 1)))
+    assert session.unanswered == 0
+    assert submit_one(session, InsertToList("k", "x" * longest)) == 1, "no number was spent"
+    group = session.take_group()
+    assert group is not None
+    assert len(group) <= GROUP_BYTES_MAX + 64
 
 
 def test_an_abandoned_command_is_still_sent(session: ClientSession) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
-from quorker.core.errors import Busy, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, InvalidInput, NotApplied, OutOfSpace, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import CloseSession, Command, KeepAlive, OpenSession, ReplaceSessions, encode
 from quorker.core.jobs.urgency import may_overtake, needs_no_space
 from quorker.core.raft.effects import DropReason
@@ -101,10 +101,14 @@ class ClientSession:
         self._opened_sent_ms = self._open_first_sent_ms = -1
 
     def submit(self, command: Command, now_ms: int, deadline_ms: int, resolve: Resolve | None) -> int:
-        """Queue a command; returns its sequence number. `resolve` is called when its outcome is known or given up."""
+        """Queue a command; returns its sequence number. `resolve` is called when its outcome is known or given up.
+
+        Raises `InvalidInput` when no group can hold it.
+        """
         self.now_ms = now_ms
         seq = self._next_seq
         body = self._packer.pack((seq, encode(command)))
+        check_size(command, len(body))
         pending = Pending(
             seq,
             body,
@@ -312,6 +316,15 @@ class ClientSession:
             while below < self._next_seq and below not in outstanding:
                 below += 1
             self._answered_below = below
+
+
+def check_size(command: Command, size: int) -> None:
+    """Raises `InvalidInput` for more bytes than a group may have: no leader would ever take them."""
+    if size > GROUP_BYTES_MAX:
+        raise InvalidInput(
+            f"the command {type(command).__name__} has {size} bytes: one command has at most {GROUP_BYTES_MAX}; "
+            "split it, or store large values elsewhere and pass their keys"
+        )
 
 
 def _gave_up(pending: Pending) -> QuorkerError:

@@ -82,7 +82,8 @@ class Connection(Protocol):
         """Apply one command exactly once; returns its value.
 
         `timeout` in seconds (None: the connection's default). Raises `Rejected` when the state machine refuses,
-        `NotApplied` or `Busy` when it definitely has no effect, `Unknown` when it may have.
+        `NotApplied` or `Busy` when it definitely has no effect, `Unknown` when it may have, and `InvalidInput` at once
+        for a command that is too large to be sent.
         """
         ...
 

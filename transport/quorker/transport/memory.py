@@ -28,7 +28,7 @@ from quorker.core.jobs.lifecycle import ENDED
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Cancelled, Notice, Outcome, Reply
 from quorker.core.jobs.store import JobStore
-from quorker.core.session import LEASE_SHARE
+from quorker.core.session import LEASE_SHARE, check_size
 from quorker.transport.connection import Answer, Consistency, Status
 from quorker.transport.session_driver import JobReceiver, OnCancel, SessionDriver
 
@@ -236,6 +236,7 @@ class MemoryConnection:
             self._receiver.on_lost(str(notice.payload))
 
     def _apply(self, command: Command) -> Reply:
+        check_size(command, len(_codec.packb((self._seq + 1, encode(command)))))
         self._seq += 1
         self._renewed_lt = self._memory.lt
         return self._memory.apply(self._session_id, self._seq, self._seq, command)

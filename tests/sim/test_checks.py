@@ -220,6 +220,16 @@ def test_a_promise_before_it_is_durable(trial: Trial, message: Message) -> None:
     trial.oracles.on_send(1, message)
 
 
+@pytest.mark.parametrize(("message", "voted_for"), [(VOTE, 2), (CANDIDACY, 1)], ids=["vote", "candidacy"])
+def test_one_write_may_bring_a_vote_and_the_end_of_its_term(
+    trial: Trial, message: Message, voted_for: int
+) -> None:
+    trial.disks[1].write(Persist(1, HardState(6, 0, 1)), None)
+    trial.oracles.on_send(1, message)
+    trial.disks[1].votes[5] = voted_for + 1
+    rejects("durable before sent", lambda: trial.oracles.on_send(1, message))
+
+
 def test_what_promises_nothing_may_leave_at_once(trial: Trial) -> None:
     trial.oracles.on_send(1, RequestVote(1, 2, 5, 1, 1, pre_vote=True))
     trial.oracles.on_send(1, VoteResponse(1, 2, 5, granted=True, pre_vote=True))

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
+from quorker.core.raft.effects import Persist
+from quorker.core.raft.messages import RequestVote, VoteResponse
 from quorker.sim.cases.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Target, Trap
 from quorker.sim.cases.expansion import JOBS, JOBS_CHURN, SHORT, Profile, expand
 from quorker.sim.cases.expansion_hosts import OF_CLIENTS, OF_MEMBERS
@@ -71,6 +74,31 @@ def test_a_slow_node_handles_one_event_per_slot() -> None:
     kernel.run(until=750 * MS)
     assert handled == [0, 1, 2, 3]
     assert not node.paused
+
+
+def test_what_arrives_at_a_frozen_member_is_one_batch_when_it_wakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = struck(FaultKind.PAUSE, 0)
+    cluster.world.kernel.run(until=600 * MS)
+    node = cluster.nodes[2]
+    assert node.raft is not None
+    term, write, issued = node.raft.term, node.disk.submit, list[Persist]()
+
+    def submit(record: Persist, state: Any, now_ms: int) -> None:
+        issued.append(record)
+        write(record, state, now_ms)
+
+    monkeypatch.setattr(node.disk, "submit", submit)
+    node.inbox.clear()
+    for later in (1, 2):
+        node.deliver((RequestVote(1, 2, term + later, 100, term + later, transfer=True), None))
+    assert node.paused
+    assert not issued
+    node.resume()
+    (record,) = issued
+    assert record.hard_state is not None
+    assert record.hard_state.term == term + 2
+    answers = [send.message for send in record.then if isinstance(send.message, VoteResponse)]
+    assert [answer.term for answer in answers if answer.granted] == [term + 1, term + 2]
 
 
 def test_a_slow_node_survives_its_own_crash() -> None:

@@ -359,14 +359,19 @@ def _has_a_say(message: Message) -> bool:
     return isinstance(message, RequestVote)
 
 
+def _is_bound(disk: DurableLog, term: int, vote: NodeId) -> bool:
+    """Whether no crash lets it vote otherwise in `term`: one write may bring a vote and the end of its term."""
+    return disk.votes.get(term, vote) == vote if disk.hard_state.term > term else disk.votes.get(term) == vote
+
+
 def _vote_promise(message: VoteResponse, disk: DurableLog) -> str:
-    if not message.granted or message.pre_vote or disk.votes.get(message.term) == message.to:
+    if not message.granted or message.pre_vote or _is_bound(disk, message.term, message.to):
         return ""
     return f"its durable vote of that term is {disk.votes.get(message.term)}"
 
 
 def _candidate_promise(message: RequestVote, disk: DurableLog) -> str:
-    if message.pre_vote or disk.votes.get(message.term) == message.sender:
+    if message.pre_vote or _is_bound(disk, message.term, message.sender):
         return ""
     return "its vote for itself is not durable"
 

@@ -65,6 +65,9 @@ class Host(ABC):
         self.incarnation = 0
         self.paused = False
         self.crawling = False  # it was frozen and wakes for a moment: nothing worth telling
+        self._catching_up = (
+            False  # it takes in what has arrived: what follows from it is performed afterwards
+        )
         self.apply_ns = (
             world.case.machine.apply_ns
         )  # how long the machine takes for a batch, if it can be slow
@@ -187,6 +190,7 @@ class Host(ABC):
             self.tell(Kind.PAUSE, "is frozen")
 
     def resume(self) -> None:
+        """What has arrived meanwhile is one batch of inputs, as it is for the loop of a real member."""
         if not self.paused:
             return
         self.paused = False
@@ -194,9 +198,11 @@ class Host(ABC):
             self.tell(Kind.RESUME, "goes on")
         inbox = list(self.inbox)
         self.inbox.clear()
+        self._catching_up = True
         for arrived in inbox:
             if self.raft is not None:
                 arrived()
+        self._catching_up = False
         if self.raft is not None:
             self._tick(self.raft)
 
@@ -322,6 +328,8 @@ class Host(ABC):
             after_step(self.id, raft, raft.role is Role.LEADER)
             if self._thorough:
                 self._look_inside(raft)
+            if self._catching_up:
+                return
             effects = self.drain()
             if story is not None:
                 story.look(self.id, raft.term, raft.commit_index)

@@ -14,7 +14,7 @@ from quorker.core.jobs.commands import JobGrant
 from quorker.core.session import ClientSession, Pending, SessionState
 from quorker.core.worker import Worker
 from quorker.sim.clients.client import SimClient
-from quorker.sim.mutants.cases import busy, cut_off, lagging
+from quorker.sim.mutants.cases import busy, cut_off, lagging, napping
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.world.wire import ForwardRefused
 
@@ -60,7 +60,8 @@ def old_grants_are_started(patch: Patch) -> None:
     "A lease counts from the moment of the answer, not from that of the request.",
     known="etcd clients, Redlock",
     oracles=OVERLAP,
-    case=cut_off,
+    budget=20,
+    case=napping,
 )
 def leases_count_from_the_answer(patch: Patch) -> None:
     def on_reply(self: ClientSession, seq: int, reply: Any) -> None:

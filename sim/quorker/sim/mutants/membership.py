@@ -10,7 +10,13 @@ from quorker.core.raft.messages import InstallSnapshot
 from quorker.core.raft.quorum import JointVoters, VoteResult
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning, swapping
+from quorker.sim.mutants.cases import (
+    churning,
+    exchanging_forgetful,
+    exchanging_late,
+    exchanging_unheard,
+    swapping,
+)
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 
 SPLIT: Final = ("election safety", "leader completeness", "state-machine safety", "invariant")
@@ -46,9 +52,9 @@ def new_leaders_assume_nothing_pending(patch: Patch) -> None:
 @bug(
     "A member campaigns in a membership that it knows to be out of date.",
     known="etcd 7625, valkey 3926",
-    oracles=("liveness", *SPLIT),
-    budget=1000,
-    case=swapping,
+    oracles=SPLIT,
+    budget=30,
+    case=exchanging_late,
 )
 def campaigns_over_unapplied_changes(patch: Patch) -> None:
     patch.replace(membership, "has_unapplied_change", always(False))
@@ -72,8 +78,8 @@ def new_voters_commit_alone(patch: Patch) -> None:
     "In a joint configuration the new voters alone elect.",
     known="Raft 4.3",
     oracles=SPLIT,
-    budget=1000,
-    case=swapping,
+    budget=60,
+    case=exchanging_unheard,
 )
 def new_voters_elect_alone(patch: Patch) -> None:
     def result(voters: JointVoters, votes: Mapping[int, bool]) -> VoteResult:
@@ -134,9 +140,9 @@ def snapshots_leave_the_configuration_alone(patch: Patch) -> None:
 @bug(
     "After a restart, a member does not see that its log proves older changes to be committed.",
     known="this core, random schedules",
-    oracles=("liveness", *SPLIT),
-    budget=1000,
-    case=swapping,
+    oracles=SPLIT,
+    budget=100,
+    case=exchanging_forgetful,
 )
 def committed_changes_are_forgotten(patch: Patch) -> None:
     patch.replace(membership, "proven_commit", always(0))

@@ -15,7 +15,7 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import NOBODY, HardState
 from quorker.core.raft.persistence import Durable, PersistenceLane
 from quorker.sim.disks.disk import DurableLog, LogDisk
-from quorker.sim.mutants.cases import colliding
+from quorker.sim.mutants.cases import colliding, waking
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.oracles import checks
 from quorker.sim.runs.node import Node
@@ -193,7 +193,9 @@ def cuts_are_not_written(patch: Patch) -> None:
 @bug(
     "An acknowledgement that waits for the disk outlives the entries that it speaks for.",
     known="etcd-io/raft, completions of an overwritten suffix",
-    oracles=("durable before sent", "commit on durable majority"),
+    oracles=("durable before sent",),
+    budget=10,
+    case=waking,
 )
 def acknowledgements_outlive_their_entries(patch: Patch) -> None:
     patch.replace(persistence, "_speaks_for", always(False))

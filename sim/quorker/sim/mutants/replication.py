@@ -19,7 +19,7 @@ from quorker.core.raft.progress import Progress, ProgressMap
 from quorker.core.raft.quorum import UNBOUNDED, JointVoters
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning, diverging, shuffled
+from quorker.sim.mutants.cases import churning, diverging, reborn, shuffled
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 NOT_DURABLE: Final = ("commit on durable majority",)
@@ -200,8 +200,8 @@ def former_leaders_append(patch: Patch) -> None:
     "Acknowledgements of earlier terms, and of earlier replication sessions, count.",
     known="PySyncObj; seventeen implementations in a survey of rejoining members",
     oracles=("commit on durable majority",),
-    budget=600,
-    case=diverging,
+    budget=30,
+    case=reborn,
 )
 def acknowledgements_of_former_terms_count(patch: Patch) -> None:
     def on_lower_term(raft: RaftState, message: Message) -> None:

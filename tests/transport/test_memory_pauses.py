@@ -67,3 +67,23 @@ def test_turns_are_short_only_for_a_while() -> None:
         fail()
     assert seen == [pytest.approx(memory_pauses.TURN_SECONDS)]
     assert sys.getswitchinterval() == before
+
+
+@pytest.mark.usefixtures("unfrozen")
+def test_a_pass_of_the_calm_collector_looks_at_few_objects() -> None:
+    """It stops the loop, and that of every other member at the same entry."""
+    looked_at: list[int] = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 0:
+            looked_at.append(len(gc.get_objects(0)))
+
+    memory_pauses.calm_collector()
+    gc.callbacks.append(note)
+    try:
+        kept = [[number] for number in range(100_000)]
+    finally:
+        gc.callbacks.remove(note)
+    assert len(kept) == 100_000
+    assert len(looked_at) >= 10
+    assert max(looked_at) < 10_000

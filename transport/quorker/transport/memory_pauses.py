@@ -14,8 +14,8 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-YOUNG_THRESHOLD: Final = 50_000
-MIDDLE_THRESHOLD: Final = 50
+YOUNG_THRESHOLD: Final = 5_000  # all members pass at the same entry: their callers wait for it twice
+MIDDLE_THRESHOLD: Final = 500  # so rare that `freeze_store` nearly always comes first
 CHUNKS_BETWEEN_FREEZES: Final = 16  # about 3,000 jobs
 TURN_SECONDS: Final = 0.0005
 OLD_THRESHOLD: Final = 1_000_000  # so rare that `freeze_store` always comes first

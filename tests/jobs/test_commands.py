@@ -293,6 +293,12 @@ def test_a_plain_job_is_written_as_any_other(job: list[Any]) -> None:
     assert plain_to_wire(made) in (to_wire(made), None)
 
 
+@pytest.mark.parametrize("result", [b"", b"\xc0", b"x" * 100])
+def test_a_completion_is_written_as_any_other_command(result: bytes) -> None:
+    completed = CompleteJob("J1", 7, result)
+    assert encode(completed) == to_wire(completed)
+
+
 def test_a_job_with_nothing_special_is_written_the_short_way() -> None:
     assert plain_to_wire(NewJob("t", b"a")) == ["t", b"a"]
     assert plain_to_wire(NewJob("t", b"a", "q")) == ["t", b"a", "q"]

@@ -6,13 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from quorker.app.errors import NotInJob
+from quorker.core.frozen import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class JobContext:
     """The job that runs here.
 

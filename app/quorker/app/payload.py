@@ -18,6 +18,7 @@ _codec: Any = msgpack
 PAYLOAD_BYTES_MAX: Final = 64 * 1024
 DEPTH_MAX: Final = 100
 
+_NOTHING: Final[bytes] = _codec.packb(None)
 _INT_MIN: Final = -(2**63)
 _INT_MAX: Final = 2**64 - 1
 # A float64 whose exponent is all ones is a NaN or an infinity; only then is the slow walk worth it.
@@ -69,7 +70,7 @@ def _keywords(value: Any) -> dict[str, Any]:
 
 def encode_result(value: object, *, bytes_max: int) -> bytes:
     """The bytes of a task's result. Raises `BadPayload`."""
-    packed = _pack(value)
+    packed = _NOTHING if value is None else _pack(value)
     if packed is None:
         _refuse(_first_fault(value, "result", 0), "result", "cannot be encoded")
     if len(packed) > bytes_max:

@@ -161,8 +161,10 @@ class JobReceiver:
     def on_grants(self, grants: Iterable[JobGrant]) -> None:
         started = self._worker.on_granted(grants)
         if started:
+            is_first = not self._arrived  # whoever waits for more than one is woken already
             self._arrived.extend(started)
-            self._notify()
+            if is_first:
+                self._notify()
 
     def on_cancel_notice(self, token: int, reason: str) -> None:
         if not self._worker.on_cancelled(token) or token in self._cancelled:

@@ -453,6 +453,8 @@ def encode(command: Command) -> Wire:
         job = plain_to_wire(command.jobs[0])
         if job is not None:
             return [EnqueueJobs.OP, [job]]
+    elif type(command) is CompleteJob and command.result:
+        return [CompleteJob.OP, command.job_id, command.token, command.result]
     return to_wire(command)
 
 

@@ -15,7 +15,7 @@ from quorker.sim.runs.cluster import run_case
 FILES = shipped()
 ELSEWHERE = {
     # Rare turns that are noted, and that no campaign is held to.
-    "line broken", "found no room", "truncated",
+    "line broken", "found no room", "truncated", "disk damaged", "disk broke", "began anew", "killed by a job",
 }  # fmt: skip
 
 
@@ -36,6 +36,9 @@ def test_scenario_is_described_and_says_what_it_is_for(path: Path) -> None:
     assert scenario.sometimes
     known = {*SITUATIONS, *ELSEWHERE, *(f"fault {kind}" for kind in FaultKind)}
     assert set(scenario.sometimes) <= known
+    assert any(not what.startswith("fault ") for what in scenario.sometimes), (
+        "a fault that struck showed nothing"
+    )
     assert parse(dump(scenario)) == scenario
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -68,8 +69,23 @@ def test_never_do_half_of_the_members_forget_at_once() -> None:
     )
     cluster = Cluster(Case(1, plan=plan, chaos_ns=115 * MS), Trace(None))
     cluster.run()
-    assert cluster.world.sometimes["fault wipe"] == len(plan)
-    assert cluster.world.sometimes["damage wipe"] < len(plan)
+    assert 0 < cluster.world.sometimes["fault wipe"] < len(plan)
+    assert cluster.world.sometimes["fault wipe"] == cluster.world.sometimes["damage wipe"]
+
+
+def test_the_voters_of_today_are_counted_where_the_membership_changes() -> None:
+    """One of four may forget. When two have left, two are left, and no one of them may."""
+    wipe = Fault(300 * MS, FaultKind.WIPE, 5 * MS, Target.ANY, 2)
+    gone = (Op(100 * MS, OpKind.REMOVE, 3), Op(160 * MS, OpKind.REMOVE, 4))
+    case = Case(1, voters=4, spares=1, plan=(wipe,))
+    assert "fault wipe" in run_case(case).sometimes
+    assert "fault wipe" not in run_case(replace(case, ops=gone)).sometimes
+
+
+def test_a_roll_back_that_the_calm_comes_before_never_struck() -> None:
+    fault = Fault(100 * MS, FaultKind.ROLL_BACK, 200 * MS, Target.ANY, 2)
+    assert "fault roll-back" in run_case(Case(1, plan=(fault,))).sometimes
+    assert "fault roll-back" not in run_case(Case(1, plan=(fault,), chaos_ns=250 * MS)).sometimes
 
 
 # Runs

@@ -9,7 +9,8 @@ import pytest
 from quorker.sim.cases.case import Case, Fault, FaultKind, Target
 from quorker.sim.cases.expansion import SHORT, expand
 from quorker.sim.cases.expansion_network import KINDS
-from quorker.sim.faults.network import MESSAGE_KINDS, unseen
+from quorker.sim.cases.options import MESSAGE_KINDS
+from quorker.sim.faults.network import unseen
 from quorker.sim.runs.cluster import Cluster
 from quorker.sim.runs.node import Node
 from quorker.sim.world.host import leader_of

@@ -1,15 +1,22 @@
-"""Every bug that the simulator found in the core, as the smallest case that showed it. Each was red once."""
+"""Every bug that the simulator found in the core, as the smallest case that showed it. Each was red once.
+
+What was not made smaller lies in `regressions` as a scenario file: `quorker sim run tests/sim/regressions/NAME.toml`.
+"""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, Target
-from quorker.sim.cases.expansion import JOBS, JOBS_CHURN, expand
+from quorker.sim.cases.scenario import load
 from quorker.sim.disks.disk import DiskKnobs
-from quorker.sim.mutants.cases import forwarded_reads, lagging
+from quorker.sim.mutants.cases import forwarded_reads
 from quorker.sim.runs.cluster import run_case
 from quorker.sim.world.kernel import MS
+
+FILES = sorted((Path(__file__).parent / "regressions").glob("*.toml"))
 
 
 def test_a_first_joiner_gets_in_over_a_snapshot_that_does_not_name_it() -> None:
@@ -42,22 +49,6 @@ def test_two_snapshots_may_wait_for_a_slow_machine() -> None:
         assert run_case(case).violation is None
 
 
-def test_an_opening_that_comes_late_takes_no_jobs_from_a_newer_session() -> None:
-    """A copy of an old process's opening, held up on its way to the leader, ended the session of the new one."""
-    assert run_case(expand(80070, JOBS_CHURN)).violation is None
-
-
-@pytest.mark.parametrize("seed", [80029, 80078])
-def test_a_member_that_was_removed_keeps_no_session_alive(seed: int) -> None:
-    """It never forgot its leader and forwarded for ever, while answers and grants did not reach it any more."""
-    assert run_case(expand(seed, JOBS_CHURN)).violation is None
-
-
-def test_a_grant_that_a_snapshot_had_skipped_is_begun() -> None:
-    """It was told after a newer one, and taken for one that had been seen."""
-    assert run_case(lagging(36)).violation is None
-
-
 def test_a_leader_that_was_frozen_hears_what_became_of_its_snapshot() -> None:
     """The twin of the driver forgot its own report while the process was frozen: the member got nothing ever again."""
     case = Case(
@@ -75,17 +66,14 @@ def test_a_leader_that_was_frozen_hears_what_became_of_its_snapshot() -> None:
     assert run_case(case).violation is None
 
 
-@pytest.mark.parametrize("seed", [3000127, 610035])
-def test_a_dead_member_answers_nobody(seed: int) -> None:
-    """Its twin answered a client that came back from the memory of the process that had died."""
-    assert run_case(expand(seed, JOBS)).violation is None
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_case_that_a_campaign_found_stays_the_same_case(path: Path) -> None:
+    """What its seed expands to may change; the file says what was wrong, and holds the whole case."""
+    scenario = load(path)
+    assert scenario.name == path.stem
+    assert len(scenario.description.split()) >= 5
+    assert [run_case(case).violation for case in scenario.cases()] == [None]
 
 
-def test_the_calm_waits_for_no_wall_clock_that_was_set_back() -> None:
-    """A leader had stamped what was not committed yet, and its clock was set back: a job was due by that stamp only."""
-    assert run_case(expand(50, JOBS_CHURN)).violation is None
-
-
-def test_no_leader_is_blamed_for_a_session_that_it_learns_of_late() -> None:
-    """Its opening was committed after more than its time to live; something else was proposed within the interval."""
-    assert run_case(expand(257, JOBS)).violation is None
+def test_the_cases_that_campaigns_found_are_there() -> None:
+    assert len(FILES) >= 8

@@ -32,6 +32,8 @@ from quorker.sim.runs.cluster import run_case
 from quorker.sim.world.kernel import MS, SECOND
 
 ROOT = Path(__file__).resolve().parents[2]
+FAULT = '[[plan]]\nat="1ms"\nfor="1ms"\n'
+ASKED = '[jobs]\n[[ops]]\nat="1ms"\nkind="enqueue"\nnode=1\n'
 
 
 def test_a_file_says_everything_about_a_run() -> None:
@@ -141,6 +143,22 @@ def test_a_store_with_default_knobs_is_not_forgotten() -> None:
         ('[[plan]]\nat="1ms"\nfor="1ms"\nkind="split"\namount=3', r"plan\[0\].amount: 3 is no group of nodes"),
         ('[[plan]]\nat="1ms"\nfor="1ms"\nkind="disk-slow"', r"plan\[0\].amount: 0 must be how many times slower"),
         ('[[plan]]\nat="1ms"\nfor="1ms"\nkind="clock-rate"\namount=0.5', r"plan\[0\].amount: must be within 0.09"),
+        (FAULT + 'kind="clock-rate"\namount=0.9', r"plan\[0\].amount: must be within 0.09 of 0, and is 0.9"),
+        ('[jobs]\n' + FAULT + 'kind="client-clock-rate"\namount=-0.9', r"plan\[0\].amount: must be within 0.09 of 0"),
+        (FAULT + 'kind="file-rot"', r"plan\[0\].kind: file-rot strikes files only; add disk.files = true"),
+        ('spares=1\ndisk={files=true}\n' + FAULT + 'kind="wipe"', r"plan\[0\].kind: wipe strikes no files where the"),
+        (FAULT + 'kind="client-crash"', r"plan\[0\].kind: client-crash is about clients of a job store; add \[jobs\]"),
+        (FAULT + 'kind="line-reset"', r"plan\[0\].kind: line-reset is about clients of a job store; add \[jobs\]"),
+        ('[[plan]]\nat="2s"\nfor="1ms"\nkind="crash"', r"plan\[0\].at: 2s is after the chaos of 1s; strike earlier, or"),
+        (FAULT + 'kind="crash"\npeer=2', r"plan\[0\].peer: only link and slow-pair have one; leave it out"),
+        (FAULT + 'kind="link"\npeer=4', r"plan\[0\].peer: 4 must be one of the nodes 1 to 3"),
+        (FAULT + 'kind="link"\npeer=1', r"plan\[0\].peer: 1 is the target itself; name another node"),
+        (FAULT + 'kind="filter"\namount="Letter"', r"plan\[0\].amount: 'Letter' is no kind of message; one of: App"),
+        (FAULT + 'kind="slow-node"\namount=3', r"plan\[0\].amount: 3 is no duration"),
+        ("[jobs]\nmax_lost_deliveries = 0", r"jobs.max_lost_deliveries: 0 must be at least 1"),
+        (ASKED + 'amount={queue="a"}', r'ops\[0\].amount: .* is not allowed: `queue` \("default", "other"; "default" if'),
+        (ASKED + 'amount={prio=1}', r"ops\[0\].amount: .* has an unknown key 'prio'; allowed: unique, queue, "),
+        (ASKED + 'amount="1"', r"ops\[0\].amount: '1' is no table of unique, queue, .*, and no number"),
         ('[[traps]]\npoint="voted"\nnth=0\nfor="1ms"', r"traps\[0\].nth: 0 must be at least 1"),
         ('[[ops]]\nat="1ms"\nkind="enqueue"\nnode=1', r"ops\[0\].kind: enqueue is for clients of a job store; add"),
         ('[[ops]]\nat="1ms"\nkind="read"\nnode=7', r"ops\[0\].node: 7 must be one of the nodes 1 to 3, or 0"),

@@ -205,7 +205,7 @@ class RealNemesis:
                 link.heal()
 
     def _one_link(self, node: int, fault: Fault) -> list[Pair]:
-        other = fault.amount % self._case.voters + 1
+        other = fault.peer or fault.amount % self._case.voters + 1
         return [] if other == node else [(node, other)]
 
     async def _flapping(self, node: int, fault: Fault) -> None:

@@ -90,6 +90,10 @@ SITUATIONS: Final[dict[str, Situation]] = {
         for name in NAMES.values()
         if name != _NEVER_SENT
     },
+    "crashed while joint": Situation("a member dies between two configurations", churn),
+    "leader gave way with a stalled disk": Situation("a leader whose disk stalls leads no longer"),
+    "job lost with its worker": Situation("a session ends with jobs in its hands", stores),
+    "job quarantined": Situation("a job has lost its worker so often that it may be what kills it", stores),
     "lease not renewed in time": Situation("a living holder stops, because its lease may be over", stores),
     "overlap with a frozen holder": Situation(
         "a frozen process still believes to hold what another was given", stores

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, Final, TypeVar
 
 from quorker.sim.cases.case import Case, ClockKnobs, Fault, Trap
+from quorker.sim.cases.limits import is_meaningful
 from quorker.sim.runs.cluster import Report, run_case
 from quorker.sim.world.kernel import MS
 from quorker.sim.world.randomness import key
@@ -132,6 +133,8 @@ class _Shrinker:
         if size_of(candidate) >= size_of(self.case):
             return False
         candidate = replace(candidate, events_max=self._events_max)
+        if not is_meaningful(candidate) and is_meaningful(self.case):
+            return False  # nobody could run it from a file
         for attempt in range(self.reseeds + 1):
             if self.runs >= self.runs_max:
                 return False

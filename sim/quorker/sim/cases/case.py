@@ -25,40 +25,40 @@ class FaultKind(StrEnum):
     MUTE = "mute"  # hears, but nothing it sends arrives
     SPLIT = "split"  # two groups, drawn from `amount`
     BRIDGE = "bridge"  # two groups that both see the target
-    LINK = "link"  # one direction, from the target to node `amount`
+    LINK = "link"  # one direction, from the target to `peer`; to itself: nothing is cut
     CLOG = "clog"  # everything to and from the target is held until the end
     RING = "ring"  # everybody hears a majority, and no two the same one; drawn from `amount`
-    FLAPPING = "flapping"  # cut off and back every `amount` ms; as "leader": whoever leads by then
+    FLAPPING = "flapping"  # cut off and back every `amount`; as "leader": whoever leads by then
     SWIZZLE = "swizzle"  # half of the members, clogged at random moments and unclogged in another order
-    FILTER = "filter"  # one kind of message to and from the target is lost, chosen by `amount`
+    FILTER = "filter"  # one kind of message to and from the target is lost
     THROTTLE = "throttle"  # the target's links carry `amount` bytes a second
-    SLOW_PAIR = "slow-pair"  # between the target and node `amount` everything takes `amount` us longer
+    SLOW_PAIR = "slow-pair"  # between the target and `peer` everything takes `amount` longer
     CONNECTION_RESET = "connection-reset"  # what is under way to and from the target is lost
     DISK_STALL = "disk-stall"
     DISK_SLOW = "disk-slow"  # `amount` times slower
     FSYNC_ERROR = "fsync-error"
-    WALL_JUMP = "wall-jump"  # by `amount` ms, for good
-    CLOCK_RATE = "clock-rate"  # the monotonic clock is `amount` ppm too fast, for good
-    WALL_STEP = "wall-step"  # by `amount` ms, for good: a jump that is small enough to be believed
-    WALL_STROBE = "wall-strobe"  # forth and back by `amount` ms, again and again
-    WALL_SLEW = "wall-slew"  # the wall clock gains `amount` ppm
+    WALL_JUMP = "wall-jump"  # by `amount`, for good
+    CLOCK_RATE = "clock-rate"  # the monotonic clock is `amount` too fast, for good
+    WALL_STEP = "wall-step"  # by `amount`, for good: a jump that is small enough to be believed
+    WALL_STROBE = "wall-strobe"  # forth and back by `amount`, again and again
+    WALL_SLEW = "wall-slew"  # the wall clock gains `amount`
     WALL_FREEZE = "wall-freeze"  # the wall clock stands still
-    SLOW_NODE = "slow-node"  # every event takes the process `amount` us
-    SLOW_APPLIER = "slow-applier"  # each batch takes `amount` ns to apply
+    SLOW_NODE = "slow-node"  # every event takes the process `amount`
+    SLOW_APPLIER = "slow-applier"  # each batch takes `amount` to apply
     TRANSFER = "transfer"  # the leader is asked to hand over to the target
     CAMPAIGN = "campaign"
     SNAPSHOT = "snapshot"
     CLIENT_CRASH = "client-crash"
     CLIENT_PAUSE = "client-pause"
-    CLIENT_CLOCK_RATE = "client-clock-rate"  # `amount` ppm too fast, for good
-    CLIENT_WALL_JUMP = "client-wall-jump"  # by `amount` ms, for good
+    CLIENT_CLOCK_RATE = "client-clock-rate"  # `amount` too fast, for good
+    CLIENT_WALL_JUMP = "client-wall-jump"  # by `amount`, for good
     LINE_RESET = "line-reset"  # the target's connections to clients break
     LINE_STALL = "line-stall"  # they deliver nothing, both ways, until the end
     LOSE_SUFFIX = "lose-suffix"  # the target crashes, and its disk has lost the last `amount` synced entries
     SPOIL_SNAPSHOT = "spoil-snapshot"  # it crashes; snapshot and log cannot be read, term and vote can
     WIPE = "wipe"  # it crashes and comes back with an empty disk
     ROLL_BACK = (
-        "roll-back"  # at the end it crashes, its disk is as at the beginning; told to nobody if `amount` is 1
+        "roll-back"  # at the end it crashes, with its disk as at the beginning; `amount` 1: nobody says so
     )
     FILE_ROT = "file-rot"  # of proven bytes at rest: one bit. From here on: only where disks are files
     FILE_STALE = "file-stale"  # a proven sector is as it was before it was written last
@@ -92,26 +92,26 @@ class Point(StrEnum):
 
 
 class OpKind(StrEnum):
-    PROPOSE = "propose"
+    PROPOSE = "propose"  # `amount` entries
     READ = "read"
     ADD_VOTER = "add-voter"
     ADD_LEARNER = "add-learner"
     REMOVE = "remove"
-    SWAP = "swap"  # joint consensus: one voter out, another in
+    SWAP = "swap"  # joint consensus: voter `amount` out, `node` in
     ENQUEUE = "enqueue"  # from here on: asked by client `node` of the job store
     LOCK = "lock"
-    DELETE = "delete"
-    REQUEUE = "requeue"
+    DELETE = "delete"  # of the jobs that the client made, the one of number `amount`, counted round
+    REQUEUE = "requeue"  # the same
     CLOSE = "close"
-    CHAIN = "chain"  # jobs that wait for each other, all or none
-    BRIEF = "brief"  # a job that is evicted soon after it ended
-    RESCHEDULE = "reschedule"
+    CHAIN = "chain"  # jobs that wait for each other, all or none; drawn from `amount`
+    BRIEF = "brief"  # a job that is evicted soon after it ended; drawn from `amount`
+    RESCHEDULE = "reschedule"  # a job that the client made, by up to 127 ms; drawn from `amount`
     PAUSE_QUEUE = "pause-queue"
     PULL = "pull"  # fetch jobs instead of being given them
-    COLLECT = "collect"  # counters, sets, lists, hashes and servers, in one batch
+    COLLECT = "collect"  # counters, sets, lists, hashes and servers, in one batch; drawn from `amount`
     LEASED_LOCK = "leased-lock"  # one with a time to live
-    READ_LOCAL = "read-local"
-    READ_LINEAR = "read-linear"
+    READ_LOCAL = "read-local"  # a counter, or where bit 1 of `amount` is set the state of a job
+    READ_LINEAR = "read-linear"  # the same, linearizable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,7 @@ class Fault:
     target: Target = Target.ANY
     node: int = 1
     amount: int = 0
+    peer: int = 0  # of `link` and `slow-pair`: the other node; left out, it is chosen by `amount`
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Op:
     at_ns: int
     kind: OpKind
     node: int
-    amount: int = 1  # PROPOSE: entries; SWAP: the node that goes
+    amount: int = 1  # what it means is told at the words of `OpKind`
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +178,8 @@ class JobsKnobs:
     """Members carry a job store. Each of the first `housed` clients lives in the process of the member of its number.
 
     Times in milliseconds. `piece`, `history_max` and `invisibility_ms` are limits of the store, `rounds` batches in flight
-    at the leader, `pending_groups` how many groups of commands wait there at most (0: as many as by default).
+    at the leader, `pending_groups` how many groups of commands wait there at most (0: as many as by default). A job that
+    loses its worker `max_lost_deliveries` times is quarantined.
     """
 
     clients: int = 3
@@ -192,6 +194,7 @@ class JobsKnobs:
     history_max: int = 50
     invisibility_ms: int = 300_000
     pending_groups: int = 0
+    max_lost_deliveries: int = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,13 @@ from enum import Enum
 from typing import Any, Final, TypeAlias, TypeGuard, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from quorker.core.errors import InvalidInput
-from quorker.sim.cases.case import ClockKnobs, FaultKind
+from quorker.sim.cases.case import ClockKnobs
+from quorker.sim.cases.options import unit_of_amount
 from quorker.sim.cases.units import (
     CHANCE,
     FRACTION,
-    MICROSECONDS,
     MILLISECONDS,
     NANOSECONDS,
-    NODES,
     WHOLE,
     BadValue,
     Unit,
@@ -33,16 +32,6 @@ T = TypeVar("T")
 Table: TypeAlias = dict[str, Any]
 
 UNITS: Final = {"_ns": NANOSECONDS, "_ms": MILLISECONDS, "_ppm": CHANCE}
-AMOUNTS: Final = {
-    FaultKind.WALL_JUMP: MILLISECONDS,
-    FaultKind.SLOW_APPLIER: NANOSECONDS,
-    FaultKind.CLOCK_RATE: FRACTION,
-    FaultKind.FLAPPING: MILLISECONDS,
-    FaultKind.SLOW_PAIR: MICROSECONDS,
-    FaultKind.SPLIT: NODES,
-    FaultKind.BRIDGE: NODES,
-}
-"""What the amount of a fault means, where it is more than a number."""
 CHOICES: Final = {"latency": sorted(LATENCIES)}
 """Texts that are not free."""
 SIGNED_RATES: Final = (ClockKnobs,)
@@ -96,8 +85,8 @@ def _slot(cls: type[Any], each: Field[Any], kind: Any, form: Form) -> Slot:
 
 
 def _with_unit_of_amount(slot: Slot, kind: object, form: Form) -> Unit:
-    if form.readable and slot.attribute == "amount" and isinstance(kind, FaultKind):
-        return AMOUNTS.get(kind, WHOLE)
+    if form.readable and slot.attribute == "amount":
+        return unit_of_amount(kind) or slot.unit
     return slot.unit
 
 

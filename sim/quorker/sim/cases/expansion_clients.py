@@ -10,6 +10,7 @@ from quorker.sim.world.randomness import Stream
 
 ASKS_PPM: Final = 700_000
 NARROW_PPM: Final = 100_000
+DISTRUST_PPM: Final = 200_000
 KINDS: Final = (
     OpKind.CHAIN, OpKind.BRIEF, OpKind.RESCHEDULE, OpKind.PAUSE_QUEUE, OpKind.PULL, OpKind.COLLECT,
     OpKind.COLLECT, OpKind.LEASED_LOCK, OpKind.READ_LOCAL, OpKind.READ_LINEAR,
@@ -41,3 +42,11 @@ def narrow_down(case: Case) -> Case:
     if case.jobs is None or not draw.chance(NARROW_PPM):
         return case
     return replace(case, jobs=replace(case.jobs, pending_groups=draw.between(1, 4)))
+
+
+def distrust(case: Case) -> Case:
+    """The case, with jobs that are quarantined after a lost worker or two, in a share of the runs."""
+    draw = Stream(case.seed, "lost deliveries")
+    if case.jobs is None or not draw.chance(DISTRUST_PPM):
+        return case
+    return replace(case, jobs=replace(case.jobs, max_lost_deliveries=draw.between(1, 2)))

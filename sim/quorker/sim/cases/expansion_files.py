@@ -42,7 +42,7 @@ def put_on_files(case: Case, share_ppm: int, faults_max: int) -> Case:
     )
     faults = draw_faults(draw, case, TROUBLE, max(1, faults_max // 2))
     dead = case.dead_in_calm
-    if draw.chance(DAMAGE_PPM):
+    if draw.chance(DAMAGE_PPM) and not case.spares:
         faults += draw_faults(draw, case, DAMAGE, max(1, faults_max // 4))
         dead = 0  # who has lost promises hears everybody before it has a say again
     return replace(case, disk=disk, plan=merged(case.plan, faults), dead_in_calm=dead)

@@ -9,12 +9,37 @@ from collections.abc import Iterator
 from typing import Final
 
 from quorker.core.errors import InvalidInput
-from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind
+from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, Target
+from quorker.sim.cases.units import duration_text
 from quorker.sim.oracles.steady import obstacle
 
 NODES_MAX: Final = 16
 CLIENTS_MAX: Final = 16
 FASTEST_PPM: Final = 90_000  # no clock may be wrong by more, at its start or later
+OF_FILES: Final = frozenset(
+    {
+        FaultKind.FILE_ROT,
+        FaultKind.FILE_STALE,
+        FaultKind.FILE_MISDIRECTED,
+        FaultKind.FILE_ERROR,
+        FaultKind.FILE_FULL,
+    }
+)
+"""Faults that need disks down to their files."""
+LOSSES: Final = frozenset(
+    {FaultKind.WIPE, FaultKind.ROLL_BACK, FaultKind.LOSE_SUFFIX, FaultKind.SPOIL_SNAPSHOT}
+)
+OF_CLIENT_PROCESSES: Final = frozenset(
+    {
+        FaultKind.CLIENT_CRASH,
+        FaultKind.CLIENT_PAUSE,
+        FaultKind.CLIENT_CLOCK_RATE,
+        FaultKind.CLIENT_WALL_JUMP,
+    }
+)
+OF_LINES: Final = frozenset({FaultKind.LINE_RESET, FaultKind.LINE_STALL})
+RATES: Final = frozenset({FaultKind.CLOCK_RATE, FaultKind.CLIENT_CLOCK_RATE})
+OF_PAIRS: Final = frozenset({FaultKind.LINK, FaultKind.SLOW_PAIR})
 OF_BARE_MEMBERS: Final = frozenset({OpKind.PROPOSE, OpKind.READ})
 OF_MEMBERSHIP: Final = frozenset({OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP})
 
@@ -23,6 +48,11 @@ def check_case(case: Case, where: str) -> None:
     """Raises `InvalidInput`, naming the first key that breaks a limit."""
     for problem in _problems(case):
         raise InvalidInput(f"{where}.{problem}")
+
+
+def is_meaningful(case: Case) -> bool:
+    """Whether it breaks no limit."""
+    return next(_problems(case), None) is None
 
 
 def _problems(case: Case) -> Iterator[str]:
@@ -75,6 +105,8 @@ def _of_jobs(case: Case) -> Iterator[str]:
         yield f"jobs.housed: {jobs.housed} must be at most the clients and the voters"
     if jobs.invisibility_ms < 1 or jobs.pending_groups < 0:
         yield "jobs.invisibility_ms: it must be at least 1, and jobs.pending_groups must not be negative"
+    if jobs.max_lost_deliveries < 1:
+        yield f"jobs.max_lost_deliveries: {jobs.max_lost_deliveries} must be at least 1"
 
 
 def _of_fault(fault: Fault, case: Case) -> Iterator[str]:
@@ -84,8 +116,33 @@ def _of_fault(fault: Fault, case: Case) -> Iterator[str]:
         yield f"node: {fault.node} must be one of the nodes 1 to {len(case.nodes)}"
     if fault.kind is FaultKind.DISK_SLOW and fault.amount < 1:
         yield f"amount: {fault.amount} must be how many times slower, at least 1"
-    if fault.kind is FaultKind.CLOCK_RATE and abs(fault.amount) > FASTEST_PPM:
-        yield f"amount: must be within {FASTEST_PPM / 1e6} of 0"
+    if fault.kind in RATES and abs(fault.amount) > FASTEST_PPM:
+        yield f"amount: must be within {FASTEST_PPM / 1e6} of 0, and is {fault.amount / 1e6}"
+    if fault.at_ns > case.chaos_ns:
+        chaos, at = duration_text(case.chaos_ns), duration_text(fault.at_ns)
+        yield f"at: {at} is after the chaos of {chaos}; strike earlier, or make `chaos` longer"
+    yield from _idle(fault, case)
+
+
+def _idle(fault: Fault, case: Case) -> Iterator[str]:
+    """Why this fault could strike nothing in this case."""
+    kind = fault.kind
+    if kind in OF_FILES and not case.disk.files:
+        yield f"kind: {kind} strikes files only; add disk.files = true"
+    if (
+        kind in OF_FILES - {FaultKind.FILE_ERROR, FaultKind.FILE_FULL} | LOSSES
+        and case.disk.files
+        and case.spares
+    ):
+        yield f"kind: {kind} strikes no files where the membership can change; leave spares or disk.files out"
+    if kind in OF_CLIENT_PROCESSES | OF_LINES and case.jobs is None:
+        yield f"kind: {kind} is about clients of a job store; add [jobs]"
+    if fault.peer and kind not in OF_PAIRS:
+        yield f"peer: only {' and '.join(sorted(OF_PAIRS))} have one; leave it out"
+    if fault.peer and fault.peer not in case.nodes:
+        yield f"peer: {fault.peer} must be one of the nodes 1 to {len(case.nodes)}"
+    if fault.peer == fault.node and fault.target is Target.ANY:
+        yield f"peer: {fault.peer} is the target itself; name another node"
 
 
 def _of_op(op: Op, case: Case) -> Iterator[str]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_origin
 
 from quorker.sim.cases.case import Case, FaultKind, OpKind, Point, Target
-from quorker.sim.cases.data import AMOUNTS, CHOICES, Slot, slots_of
+from quorker.sim.cases.data import CHOICES, Slot, slots_of
+from quorker.sim.cases.options import unit_of_amount
 from quorker.sim.cases.scenario import Expect, Seeds
-from quorker.sim.cases.units import WHOLE
 
 BEGIN: Final = "<!-- schema: begin -->\n"
 END: Final = "<!-- schema: end -->\n"
@@ -118,8 +118,8 @@ def _words_text(words: type[Enum]) -> Iterator[str]:
     yield "| word | |\n|---|---|\n"
     comments = dict(_COMMENT.findall(inspect.getsource(words)))
     for word in words:
-        amount = AMOUNTS.get(word, WHOLE) if isinstance(word, FaultKind) else WHOLE
-        hint = "" if amount is WHOLE else f" (`amount`: {amount.hint})"
+        amount = unit_of_amount(word)
+        hint = "" if amount is None else f" (`amount`: {amount.hint})"
         yield f'| `"{word.value}"` | {comments.get(word.name, "")}{hint} |\n'
 
 

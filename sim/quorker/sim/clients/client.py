@@ -53,6 +53,8 @@ OUTCOME_DEADLINE_MS: Final = 24 * 3600 * 1000
 PATIENCE_MS: Final = 400  # of one who waits for a lock
 PATIENCES_MS: Final = (80, 400, 2_000, 10_000)  # of those who enqueue
 FAIL, RELEASE = 8, 9  # ways to report a job, of ten; the others complete it
+POISON: Final = "poison"  # a task that kills the process which runs it, if that is one of its own
+REBORN_NS: Final = 40 * MS
 RETRIES: Final = RetryPolicy(attempts=2, delays_ms=(20, 40))
 
 
@@ -378,6 +380,10 @@ class SimClient:
         if self.paused:
             self.inbox.append(lambda: self._worked(call))
             return
+        if grant.task == POISON and self.home is None:
+            self._world.note("killed by a job")
+            self.crash(REBORN_NS)
+            return
         stopped = self._executing.pop(grant.token, None) is None
         self._beliefs.let_go(grant.job_id, grant.token)
         if not self.worker.on_finished(grant.token):
@@ -457,7 +463,7 @@ class SimClient:
         payload = b"job %d.%d.%d" % (self.id, self.incarnation, self._ordered)
         self._jobs.orders[payload] = order
         job = NewJob(
-            "task",
+            POISON if dice >> 20 & 1 else "task",  # no seed deals so high a number
             payload,
             QUEUES[dice >> 3 & 1],
             priority=(dice >> 4 & 3) - 1,

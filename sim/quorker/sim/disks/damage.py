@@ -3,21 +3,21 @@ image of it was taken.
 
 The member that comes back knows that it may have forgotten something: the real disk layer notices damage at its start
 (`quorker.core.wire`), and an operator says that a disk was replaced or put back. There is a budget, as there is in life:
-only fewer than half of the members may have forgotten anything at the same time.
+those who may have forgotten anything at the same time are fewer than half of each set of voters that any member goes by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
 
 from quorker.core.raft.messages import Forgotten, HardState, NodeId, SnapshotMeta
 from quorker.sim.cases.case import Fault, FaultKind
 from quorker.sim.disks.disk import DurableLog
+from quorker.sim.faults.network import End, Strike, missed
+from quorker.sim.oracles.checks import majorities_of
 from quorker.sim.world.host import Host
 from quorker.sim.world.world import World
 
-Strike: TypeAlias = Callable[[Host, Fault], Callable[[], None] | None]
 UNNOTICED = 1  # the `amount` of a roll-back of which nobody is told
 
 
@@ -38,22 +38,33 @@ class DiskDamage:
         }
 
     def _at_once(self, spoil: Callable[[DurableLog, Fault], None]) -> Strike:
-        def strike(node: Host, fault: Fault) -> None:
-            self._damage(node, fault, lambda durable: spoil(durable, fault))
+        def strike(node: Host, fault: Fault) -> End | None:
+            return None if self._damage(node, fault, lambda durable: spoil(durable, fault)) else missed
 
         return strike
 
-    def _damage(self, node: Host, fault: Fault, spoil: Callable[[DurableLog], None]) -> None:
-        """The process ends first: what damage does to data that a running process holds is another fault."""
+    def _damage(self, node: Host, fault: Fault, spoil: Callable[[DurableLog], None]) -> bool:
+        """The process ends first: what damage does to data that a running process holds is another fault.
+
+        False when that would be too much.
+        """
         if not self._within_budget(node):
-            return
+            return False
         node.crash(fault.for_ns)
         spoil(node.disk.durable)
         self._world.note(f"damage {fault.kind}")
+        return True
 
     def _within_budget(self, node: Host) -> bool:
         others = [other for other in self._nodes.values() if other is not node and _may_have_forgotten(other)]
-        return not self._world.case.spares and 2 * (len(others) + 1) < self._world.case.voters
+        return 2 * (len(others) + 1) < self._smallest_set()
+
+    def _smallest_set(self) -> int:
+        """How many voters the smallest set has that decides anything for any member, also for one that is down."""
+        if not self._world.case.spares:
+            return self._world.case.voters
+        known = [seen.conf_state for seen in self._world.oracles.seen.values()]
+        return min((len(voters) for each in known for voters in majorities_of(each) if voters), default=0)
 
     def _lose_suffix(self, durable: DurableLog, fault: Fault) -> None:
         durable.lose_from(durable.last + 1 - fault.amount)
@@ -70,7 +81,7 @@ class DiskDamage:
         durable.put_back(DurableLog(HardState(), SnapshotMeta(), self._first_state))
         durable.forget(Forgotten.PROMISES)
 
-    def _roll_back(self, node: Host, fault: Fault) -> Callable[[], None]:
+    def _roll_back(self, node: Host, fault: Fault) -> End:
         image = node.disk.durable.image()
 
         def put_back(durable: DurableLog) -> None:
@@ -78,7 +89,11 @@ class DiskDamage:
             if fault.amount != UNNOTICED:
                 durable.forget(Forgotten.PROMISES)
 
-        return lambda: self._damage(node, fault, put_back)
+        def end() -> None:
+            if self._damage(node, fault, put_back):
+                self._world.note(f"fault {fault.kind}")
+
+        return end
 
 
 def _may_have_forgotten(node: Host) -> bool:

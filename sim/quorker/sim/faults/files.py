@@ -17,7 +17,7 @@ from quorker.core.wire.wal import parse_segment_name
 from quorker.sim.cases.case import Fault, FaultKind
 from quorker.sim.disks.crash_states import UNLIMITED, ForgetfulFileSystem
 from quorker.sim.disks.file_disk import Backup, FileDisk
-from quorker.sim.faults.network import Strike
+from quorker.sim.faults.network import End, Strike, missed
 from quorker.sim.oracles.checks import FIRST, Violation
 from quorker.sim.stories.story import Kind
 from quorker.sim.world.host import Host
@@ -76,32 +76,40 @@ class FileFaults:
         return disk
 
     def _damaging(self, act: Callable[[ForgetfulFileSystem, int], str]) -> Strike:
-        def strike(node: Host, fault: Fault) -> None:
+        def strike(node: Host, fault: Fault) -> End | None:
             disk = self._affordable(node)
             what = "" if disk is None else act(disk.fs, mix(fault.amount))
             if disk is None or not what:
-                return
+                return missed
             self.damaged.append(node.id)
             disk.damaged = f"{fault.kind}: {what}"
             self._tell(node, disk.damaged)
             if fault.amount & 1:
                 node.crash(fault.for_ns)
+            return None
 
         return strike
 
-    def _roll_back(self, node: Host, fault: Fault) -> Callable[[], None] | None:
+    def _roll_back(self, node: Host, fault: Fault) -> End:
         disk = self._affordable(node)
         if disk is None:
-            return None
+            return missed
         self.damaged.append(node.id)
         before = disk.keep()
-        return lambda: self._replace(node, disk, before, fault, "rolled back")
 
-    def _wipe(self, node: Host, fault: Fault) -> None:
+        def put_back() -> None:
+            self._replace(node, disk, before, fault, "rolled back")
+            self._world.note(f"fault {fault.kind}")
+
+        return put_back
+
+    def _wipe(self, node: Host, fault: Fault) -> End | None:
         disk = self._affordable(node)
-        if disk is not None:
-            self.damaged.append(node.id)
-            self._replace(node, disk, disk.nothing(), fault, "wiped")
+        if disk is None:
+            return missed
+        self.damaged.append(node.id)
+        self._replace(node, disk, disk.nothing(), fault, "wiped")
+        return None
 
     def _replace(self, node: Host, disk: FileDisk, backup: Backup, fault: Fault, what: str) -> None:
         node.crash(fault.for_ns)
@@ -113,15 +121,17 @@ class FileFaults:
         node.tell(Kind.NOTE, f"has a damaged disk: {what}")
 
 
-def _fail_write(node: Host, _: Fault) -> None:
-    if isinstance(node.disk, FileDisk):
-        node.disk.trouble.failing_write = True
+def _fail_write(node: Host, _: Fault) -> End | None:
+    if not isinstance(node.disk, FileDisk):
+        return missed
+    node.disk.trouble.failing_write = True
+    return None
 
 
-def _fill(node: Host, fault: Fault) -> Callable[[], None] | None:
+def _fill(node: Host, fault: Fault) -> End:
     disk = node.disk
     if not isinstance(disk, FileDisk):
-        return None
+        return missed
     fs = disk.fs
     fs.capacity = fs.used_bytes + fault.amount
     return lambda: setattr(fs, "capacity", UNLIMITED)

@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 from quorker.core.raft.messages import NodeId
 from quorker.sim.cases.case import Fault, FaultKind, Target
+from quorker.sim.cases.options import MESSAGE_KINDS
 from quorker.sim.world.host import Host, leader_of
 from quorker.sim.world.kernel import MS, Call
-from quorker.sim.world.naming import BETWEEN_MEMBERS, KINDS
 from quorker.sim.world.randomness import Stream
 from quorker.sim.world.world import World
 
@@ -22,8 +22,10 @@ End: TypeAlias = Callable[[], None]
 Strike: TypeAlias = Callable[[Host, Fault], End | None]
 """How a fault begins; what it returns ends it."""
 
-MESSAGE_KINDS: Final = (*KINDS, BETWEEN_MEMBERS)
-"""What a filter may swallow."""
+
+def missed() -> None:
+    """What a strike returns that found nothing to break: it is not counted as a fault."""
+
 
 CONNECT_MS: Final = 1  # until a member knows that its connection is gone
 
@@ -44,7 +46,7 @@ class NetworkFaults:
             FaultKind.MUTE: lambda node, _: self._cut(self._from(node)),
             FaultKind.SPLIT: lambda _, fault: self._cut(self._across(fault, ())),
             FaultKind.BRIDGE: lambda node, fault: self._cut(self._across(fault, (node.id,))),
-            FaultKind.LINK: lambda node, fault: self._cut([(node.id, self._other(fault))]),
+            FaultKind.LINK: self._link,
             FaultKind.RING: lambda _, fault: self._cut(unseen(self._shuffled(fault))),
             FaultKind.FLAPPING: self._flapping,
             FaultKind.CLOG: self._clog,
@@ -59,6 +61,10 @@ class NetworkFaults:
 
     def _isolate(self, node: Host, _: Fault) -> End:
         return self._cut(self._around(node))
+
+    def _link(self, node: Host, fault: Fault) -> End:
+        other = self._other(fault)
+        return missed if other == node.id else self._cut([(node.id, other)])
 
     def _cut(self, pairs: Pairs) -> End:
         self._network.cut(pairs)
@@ -142,6 +148,8 @@ class NetworkFaults:
     def _slow_pair(self, node: Host, fault: Fault) -> End:
         """Between two members everything takes `amount` us longer."""
         other = self._other(fault)
+        if other == node.id:
+            return missed
         hardships = self._network.hardships([(node.id, other), (other, node.id)])
         for hardship in hardships:
             hardship.slow_ns += fault.amount * 1_000
@@ -185,7 +193,8 @@ class NetworkFaults:
         ]
 
     def _other(self, fault: Fault) -> NodeId:
-        return fault.amount % len(self._nodes) + 1
+        """Whom a fault between two members is about, beside its target."""
+        return fault.peer or fault.amount % len(self._nodes) + 1
 
     def _draw(self, fault: Fault) -> Stream:
         return Stream(self._world.case.seed, "fault", fault.kind, fault.at_ns, fault.amount)

@@ -12,7 +12,7 @@ from quorker.core.raft.messages import NodeId
 from quorker.sim.cases.case import Fault, FaultKind, Target
 from quorker.sim.disks.damage import DiskDamage
 from quorker.sim.faults.clocks import ClockFaults
-from quorker.sim.faults.network import NetworkFaults, Strike
+from quorker.sim.faults.network import End, NetworkFaults, Strike, missed
 from quorker.sim.stories.story import NEMESIS, Kind
 from quorker.sim.world.host import Host, leader_of
 from quorker.sim.world.kernel import MS, Call
@@ -32,6 +32,8 @@ OF_NO_MEMBER: Final = frozenset(
     }
 )
 """Faults that strike all members, or none: whatever member the plan names."""
+STRIKE_LATE: Final = frozenset({FaultKind.ROLL_BACK})
+"""Faults that break something when they end, or never: they are noted where they do."""
 
 
 class Nemesis:
@@ -91,9 +93,12 @@ class Nemesis:
             text = f"{fault.kind}{whom} for {fault.for_ns / 1e6:.3f} ms{amount}"
             about = {"fault": str(fault.kind), "node": node.id if whom else 0, "for_ns": fault.for_ns}
             story.enter(NEMESIS, Kind.FAULT, text, **about)
-        world.note(f"fault {fault.kind}")
         strike = self._strikes.get(fault.kind)
-        end = strike(node, fault) if strike is not None else None
+        end = strike(node, fault) if strike is not None else missed
+        if end is missed:
+            return
+        if fault.kind not in STRIKE_LATE:
+            world.note(f"fault {fault.kind}")
         if end is not None:
             self._world.kernel.after(fault.for_ns, self._end, end)
 
@@ -115,8 +120,11 @@ class Nemesis:
 
     # ------------------------------------------------------------------ kinds of faults
 
-    def _crash(self, node: Host, fault: Fault) -> None:
+    def _crash(self, node: Host, fault: Fault) -> End | None:
+        if node.raft is None:
+            return missed
         node.crash(fault.for_ns)
+        return None
 
     def _power_cut(self, _: Host, fault: Fault) -> None:
         for node in self._nodes.values():

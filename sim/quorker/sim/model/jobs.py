@@ -70,6 +70,7 @@ class Naive:
 
     def __init__(self) -> None:
         self.lt = 0
+        self.lost_max = LOST_MAX
         self.changes = 0
         self.jobs: dict[str, NaiveJob] = {}
         self.queues: dict[str, list[tuple[int, int, str]]] = {"q1": [], "q2": []}  # -priority, place, job
@@ -200,7 +201,7 @@ class Naive:
     def lose(self, job: NaiveJob) -> None:
         self.let_go(job.id)
         job.lost += 1
-        if job.lost >= LOST_MAX:
+        if job.lost >= self.lost_max:
             self.enter(job, "Quarantined")
             return
         self.enter(job, "Enqueued")

@@ -34,6 +34,8 @@ class Elections:
             self._on_fruitless(term_before)
         elif before is Role.LEADER and role is not Role.LEADER:
             is_voter = _is_voter(node_id, raft.conf_state)
+            if is_stalled:
+                self.note("leader gave way with a stalled disk")
             self._on_deposed(raft, of_itself=term == term_before and is_voter and not is_stalled)
 
     def on_config(self, node_id: NodeId, conf_state: ConfState) -> None:

@@ -267,7 +267,10 @@ class JobOracles:
             )
         if life is not None and reason == "expired" and self.judges_time:
             self.lease_gaps.on_expired(session, life.ttl_ms, self._last[3])
-        for job_id in [job_id for job_id, held in self.holders.items() if held.session == session]:
+        left = [job_id for job_id, held in self.holders.items() if held.session == session]
+        if left and reason != "closed":
+            self._raft.note("job lost with its worker")
+        for job_id in left:
             del self.holders[job_id]
         for resource in self._bound.pop(session, set()):
             if resource in self._locks and self._locks[resource].session == session:

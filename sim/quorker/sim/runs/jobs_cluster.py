@@ -10,6 +10,7 @@ from typing import cast
 
 from quorker.core.jobs.batch import decode_entry
 from quorker.core.jobs.commands import SetQueuePaused
+from quorker.core.jobs.lifecycle import QUARANTINED
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.messages import EntryKind, NodeId
@@ -17,7 +18,7 @@ from quorker.sim.cases.case import ClockKnobs, Fault, FaultKind, JobsKnobs, Op
 from quorker.sim.clients.asks import QUEUES
 from quorker.sim.clients.client import Lines, SimClient
 from quorker.sim.disks.disk import DurableLog, LogDisk
-from quorker.sim.faults.network import Strike
+from quorker.sim.faults.network import End, Strike, missed
 from quorker.sim.model.witness import Witness
 from quorker.sim.oracles.beliefs import Beliefs
 from quorker.sim.oracles.checks import Violation
@@ -48,6 +49,7 @@ class JobsCluster(Phases[ReplicaNode]):
         pace = pace_of(self.case, MAINTENANCE_MS)
         self.jobs = JobOracles(self.world.oracles, fastest_ppm(self.case), pace)
         self.jobs.witness = Witness()
+        self.jobs.witness.naive.lost_max = self.knobs.max_lost_deliveries
         self.beliefs = Beliefs(self.world)
         self.jobs.on_revoked = self.beliefs.revoke
         story = self.world.trace.story
@@ -110,36 +112,45 @@ class JobsCluster(Phases[ReplicaNode]):
         }
 
     def _wall_jump(self, node: Host, fault: Fault) -> None:
-        if fault.amount < 0 and self.jobs.holders:
+        self._jump(node.clock, fault.amount)
+
+    def _jump(self, clock: NodeClock, by_ms: int) -> None:
+        if by_ms < 0 and self.jobs.holders:
             self.world.note("clock set back while jobs run")
-        node.clock.jump_wall(fault.amount)
+        clock.jump_wall(by_ms)
 
     def _client(self, fault: Fault) -> SimClient:
         """One that has a process of its own, if there is any."""
         clients = list(self.clients.values())
         return clients[max(fault.node % len(clients), min(self.knobs.housed, len(clients) - 1))]
 
-    def _client_crash(self, _: Host, fault: Fault) -> None:
+    def _client_crash(self, _: Host, fault: Fault) -> End | None:
         client = self._client(fault)
-        if client.home is None:
-            client.crash(fault.for_ns)
+        if client.home is not None or not client.alive:
+            return missed
+        client.crash(fault.for_ns)
+        return None
 
-    def _client_pause(self, _: Host, fault: Fault) -> Callable[[], None] | None:
+    def _client_pause(self, _: Host, fault: Fault) -> End:
         client = self._client(fault)
         if client.home is not None:
-            return None
+            return missed
         client.pause()
         return client.resume
 
-    def _client_clock_rate(self, _: Host, fault: Fault) -> None:
+    def _client_clock_rate(self, _: Host, fault: Fault) -> End | None:
         client = self._client(fault)
-        if client.home is None:
-            client.clock.set_rate(self.world.kernel.now, fault.amount)
+        if client.home is not None:
+            return missed
+        client.clock.set_rate(self.world.kernel.now, fault.amount)
+        return None
 
-    def _client_wall_jump(self, _: Host, fault: Fault) -> None:
+    def _client_wall_jump(self, _: Host, fault: Fault) -> End | None:
         client = self._client(fault)
-        if client.home is None:
-            client.clock.jump_wall(fault.amount)
+        if client.home is not None:
+            return missed
+        self._jump(client.clock, fault.amount)
+        return None
 
     def _line_reset(self, node: Host, _: Fault) -> None:
         cast("ReplicaNode", node).break_lines()
@@ -254,6 +265,8 @@ class JobsCalm:
         if self.done and leader is not None:
             self._cluster.jobs.compare(leader.replica.store)
             self._cluster.jobs.scan(leader.replica.store)
+            if any(job.state == QUARANTINED for job in leader.replica.store.jobs.values()):
+                self._world.note("job quarantined")
             self._world.kernel.stop()
         else:
             self._world.kernel.after(LOOK_MS * MS, self._look)

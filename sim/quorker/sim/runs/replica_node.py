@@ -141,6 +141,7 @@ class ReplicaNode(Host):
             piece=self.knobs.piece,
             history_max=self.knobs.history_max,
             invisibility_ms=self.knobs.invisibility_ms,
+            max_lost_deliveries=self.knobs.max_lost_deliveries,
         )
 
     def _config(self) -> ReplicaConfig:

@@ -160,6 +160,8 @@ class Host(ABC):
         """The process is gone, with all its memory. A number of nanoseconds later it starts again."""
         if self.raft is None:
             return
+        if self.raft.conf_state.voters_outgoing:
+            self.world.note("crashed while joint")
         self.raft = self._view = None
         self.incarnation += 1
         self.paused = False

@@ -22,6 +22,7 @@ RARE = {
     "duplicate of RejoinResponse", "duplicate of TimeoutNow", "clock set back while jobs run",
     "lease not renewed in time", "duplicate of ReadResponse", "duplicate of ForwardRead", "recovery interrupted",
     "duplicate of InstallSnapshot", "crashed while saving a snapshot", "snapshot installed during a partition",
+    "job quarantined",
 }  # fmt: skip
 
 
@@ -95,7 +96,9 @@ def test_a_vote_is_split_when_two_campaigned_and_nobody_won() -> None:
 def test_a_leader_steps_down_by_itself_only_in_its_own_term() -> None:
     assert noted((1, Role.LEADER, 2), (1, Role.FOLLOWER, 2)) == ["leader stepped down without a quorum"]
     assert noted((1, Role.LEADER, 2), (1, Role.FOLLOWER, 3)) == []
-    assert noted((1, Role.LEADER, 2), (1, Role.FOLLOWER, 2), is_stalled=True) == []
+    assert noted((1, Role.LEADER, 2), (1, Role.FOLLOWER, 2), is_stalled=True) == [
+        "leader gave way with a stalled disk"
+    ]
     assert noted((4, Role.LEADER, 2), (4, Role.FOLLOWER, 2)) == []  # it was removed
 
 

@@ -1,16 +1,18 @@
-"""How commands reach a cluster: options that `status` and `job` share, from the line, the environment or quorker.toml."""
+"""How commands reach a cluster: the options that all of them share but `node`, `demo` and `sim`, and the connection."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import trio
+from cyclopts import App as Program
 from cyclopts import Parameter
-from cyclopts.config import Env, Toml
 
+from quorker.app.cli.configuration import ConfigFile, Table, from_environment, keys_of
 from quorker.app.cli.line_values import WAIT_SECONDS_MIN, waiting_time
 from quorker.app.cli.output import Format
 from quorker.app.front_door import client_name
@@ -22,21 +24,8 @@ from quorker.transport.tls import TlsPaths
 T = TypeVar("T")
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7701"
+ENDLESS: Final = math.inf
 GRACE_SECONDS: Final = 2.0  # the client itself gives up before, and says why
-
-
-def config_of(table: str) -> list[Any]:
-    """The line wins over QUORKER_<OPTION>, that over `[table]` in quorker.toml here or above, that over defaults."""
-    return [
-        Env("QUORKER_", command=False),
-        Toml(
-            "quorker.toml",
-            root_keys=(table,),
-            use_commands_as_keys=False,
-            search_parents=True,
-            allow_unknown=True,
-        ),
-    ]
 
 
 @Parameter(name="*")
@@ -45,16 +34,49 @@ class ClientOptions:
     """Which cluster, and how answers are shown."""
 
     address: Annotated[
-        tuple[str, ...], Parameter(help="A member, host:port; repeat it for others to fall back on.")
+        tuple[str, ...],
+        Parameter(
+            help="A member, host:port; repeat it for others to fall back on.",
+            env_var=from_environment("address"),
+        ),
     ] = (DEFAULT_ADDRESS,)
-    cluster: Annotated[str | None, Parameter(help="Refuse to talk to a cluster with another name.")] = None
-    secret_file: Annotated[Path | None, Parameter(help="File with the cluster's secret.")] = None
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    tls_authority: Path | None = None
-    timeout: Annotated[float, Parameter(help="Seconds to wait for the cluster.")] = 10.0
-    output: Annotated[Format, Parameter(name=["--output", "-o"], help="For people or for programs.")] = (
-        "table"
+    cluster: Annotated[
+        str | None,
+        Parameter(help="Refuse to talk to a cluster with another name.", env_var=from_environment("cluster")),
+    ] = None
+    secret_file: Annotated[
+        Path | None,
+        Parameter(help="File with the cluster's secret.", env_var=from_environment("secret_file")),
+    ] = None
+    tls_certificate: Annotated[Path | None, Parameter(env_var=from_environment("tls_certificate"))] = None
+    tls_key: Annotated[Path | None, Parameter(env_var=from_environment("tls_key"))] = None
+    tls_authority: Annotated[Path | None, Parameter(env_var=from_environment("tls_authority"))] = None
+    timeout: Annotated[
+        float, Parameter(help="Seconds to wait for the cluster.", env_var=from_environment("timeout"))
+    ] = 10.0
+    output: Annotated[
+        Format,
+        Parameter(
+            name=["--output", "-o"],
+            help="table for people, json or jsonl (a document a line) for programs.",
+            env_var=from_environment("output"),
+        ),
+    ] = "table"
+    config: Annotated[ConfigFile, Parameter(env_var=from_environment("config"))] = None
+
+
+PATHS: Final = ("secret_file", "tls_certificate", "tls_key", "tls_authority")
+CLIENT_TABLE: Final = Table("client", keys_of(ClientOptions), PATHS)
+
+
+def client_program(name: str, help_text: str | None = None) -> Program:
+    """A command, or a group of them, that takes the options of the client."""
+    return Program(
+        name=name,
+        help=help_text,
+        config=CLIENT_TABLE,
+        default_parameter=Parameter(negative_iterable=()),
+        result_action="return_value",
     )
 
 
@@ -85,7 +107,7 @@ def with_connection(
     extra_wait: float = 0.0,
 ) -> T:
     """Connect, act, disconnect. An observer only reads, and needs no leader. `extra_wait`: seconds that `act` may take
-    beyond the timeout. Raises `NotApplied` when no member answers in time."""
+    beyond the timeout, ENDLESS where each of its questions has its own. Raises `NotApplied` when no member answers in time."""
     waiting_time(options.timeout, "--timeout", WAIT_SECONDS_MIN)
     return trio.run(_connected, options, act, observer, extra_wait)
 

@@ -1,22 +1,24 @@
-"""`quorker job enqueue|show|ls`: make jobs and look at them."""
+"""`quorker job enqueue|show|ls`: make jobs and look at them. What changes them stands in `job_change_commands.py`."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import AsyncGenerator
+import sys
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from cyclopts import App as Program
 from cyclopts import Parameter
 
 from quorker.app.app import load_app
-from quorker.app.cli.client_options import ClientOptions, config_of, with_connection
+from quorker.app.cli import job_change_commands
+from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
+from quorker.app.cli.configuration import from_environment
+from quorker.app.cli.connection_host import ConnectionHost
+from quorker.app.cli.job_listing import Filters, Listing, Row, read_filters
+from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
 from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
-from quorker.app.cli.output import call_text, instant_text, print_fields, print_json, print_table, shortened
+from quorker.app.cli.output import Format, call_text, instant_text, print_fields, print_json, print_rows
 from quorker.app.errors import JobNotFound
-from quorker.app.gateway import Ask, perform
 from quorker.app.payload import PAYLOAD_BYTES_MAX, encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import CallOptions, checked_option, read_options
@@ -24,14 +26,10 @@ from quorker.app.tasks import new_job
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
-from quorker.core.jobs.lifecycle import STATES
 from quorker.transport.connection import Connection
 
-PAGE_ROWS: Final = 500
-
-job_program = Program(
-    name="job", help="Make jobs and look at them.", config=config_of("client"), result_action="return_value"
-)
+job_program = client_program("job", "Make jobs, look at them and change them.")
+job_change_commands.add_to(job_program)
 
 
 @Parameter(name="*")
@@ -53,7 +51,11 @@ class EnqueueOptions:
     after: Annotated[str | None, Parameter(help="Wait until this job has succeeded.")] = None
     tags: Annotated[tuple[str, ...], Parameter(name="--tag")] = ()
     app: Annotated[
-        str | None, Parameter(help="MODULE:app, to check the call and take the task's own options.")
+        str | None,
+        Parameter(
+            help="MODULE:app, to check the call and take the task's own options.",
+            env_var=from_environment("app"),
+        ),
     ] = None
     wait: Annotated[
         float | None, Parameter(help="Wait up to so many seconds for the result and print it.")
@@ -77,8 +79,8 @@ def enqueue(
     job_id, due = with_connection(client, lambda connection: _enqueue(connection, new), observer=False)
     if job.wait is not None:
         _print_result(job_id, client, job.wait)
-    elif client.output == "json":
-        print_json({"id": job_id, "due_wt": due})
+    elif client.output != "table":
+        print_json({"id": job_id, "due_wt": due}, client.output)
     else:
         print(f"{job_id}  " + (f"scheduled for {instant_text(due)} UTC" if due else "enqueued"))
 
@@ -95,44 +97,49 @@ def _print_result(job_id: str, client: ClientOptions, wait: float) -> None:
         return await job.aresult(wait)
 
     value = with_connection(client, result, extra_wait=wait)
-    if client.output == "json":
-        print_json({"id": job_id, "result": value})
+    if client.output != "table":
+        print_json({"id": job_id, "result": value}, client.output)
     else:
         print(f"{job_id}  succeeded: {value!r}")
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionHost:
-    """Lets a job handle use a bare connection."""
-
-    connection: Connection
-
-    def gateway(self) -> ConnectionHost:
-        return self
-
-    async def request(self, ask: Ask) -> Any:
-        return await perform(self.connection, ask)
-
-    def request_blocking(self, ask: Ask) -> Any:
-        raise NotImplementedError("the command line waits in async code only")
-
-
 @job_program.command
-def show(job_id: str, *, client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
-    """Show everything about one job: its call, its history, who runs it, its result or error."""
-    checked_option("job id", job_id, bounds.JOB_ID)
-    found = with_connection(client, lambda connection: _details(connection, job_id))
-    if client.output == "json":
-        print_json(found)
+def show(*ids: str, client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
+    """Show everything about jobs: the call, the history, who runs it, its result or error."""
+    if not ids:
+        raise InvalidInput("which jobs? `quorker job ls` lists them")
+    for job_id in ids:
+        checked_option("job id", job_id, bounds.JOB_ID)
+
+    async def act(connection: Connection) -> list[Row | None]:
+        return [await _details(connection, job_id) for job_id in ids]
+
+    found = with_connection(client, act, extra_wait=ENDLESS)
+    rows = [row for row in found if row is not None]
+    _print_details(rows, len(ids), client.output)
+    missing = [job_id for job_id, row in zip(ids, found, strict=True) if row is None]
+    if missing:
+        raise JobNotFound(
+            f"no job {', '.join(missing)} in this cluster: it was never enqueued here, or it has expired"
+        )
+
+
+def _print_details(rows: list[Row], asked: int, output: Format) -> None:
+    """One job that was asked for is one document, several are a list of them."""
+    if output == "json" and asked > 1:
+        print_json([job_fields(row) for row in rows])
+    elif output != "table":
+        for row in rows:
+            print_json(job_fields(row), output)
     else:
-        _print_job(found)
+        for number, row in enumerate(rows):
+            print("\n" * (number > 0), end="")
+            _print_job(row)
 
 
-async def _details(connection: Connection, job_id: str) -> dict[str, Any]:
+async def _details(connection: Connection, job_id: str) -> Row | None:
     answer = await connection.query("job_details", {"job_id": job_id}, consistency="linearizable")
-    found: dict[str, Any] | None = answer.value
-    if found is None:
-        raise JobNotFound(f"no job {job_id} in this cluster: it was never enqueued here, or it has expired")
+    found: Row | None = answer.value
     return found
 
 
@@ -164,80 +171,46 @@ def _entry_text(entry: dict[str, Any]) -> str:
     return "  ".join([entry["reason"], *(f"{name}={value}" for name, value in data.items())]).strip()
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """Which jobs. Patterns: 'send_*'."""
-
-    state: Annotated[tuple[str, ...], Parameter(help="One of the states, e.g. failed; repeatable.")] = ()
-    task: Annotated[str | None, Parameter(help="Name or pattern of the task.")] = None
-    queue: str | None = None
-    limit: Annotated[int, Parameter(help="At most so many, the newest first.")] = 50
-
-
 @job_program.command(name="ls")
-def list_jobs(*, which: Filters = Filters(), client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
-    """List jobs by state, task and queue."""
-    states = _states(which.state)
-    if which.limit < 1:
-        raise InvalidInput(f"--limit {which.limit}: show at least one job")
-    found = with_connection(client, lambda connection: _list(connection, states, which))
-    if client.output == "json":
-        print_json(found)
-        return
-    rows = [
-        (
-            row["id"],
-            row["state"] or "",
-            row["queue"],
-            row["failures"],
-            instant_text(row["state_wt"]),
-            shortened(
-                call_text(row["task"], row["args"]) if row["args_size"] <= len(row["args"]) else row["task"],
-                60,
-            ),
-        )
-        for row in found
-    ]
-    print_table(("JOB", "STATE", "QUEUE", "FAILED", "SINCE (UTC)", "CALL"), rows)
+def list_jobs(
+    *,
+    which: Filters = Filters(),  # noqa: B008
+    limit: Annotated[int, Parameter(help="At most so many.")] = 50,
+    after: Annotated[
+        str, Parameter(help="Go on where the listing ended that named this.", show_default=False)
+    ] = "",
+    client: ClientOptions = ClientOptions(),  # noqa: B008
+) -> None:
+    """List jobs, the newest change first; with --tag or --task alone, the newest job first.
+
+    When there are more, a line on stderr names the --after of the next page.
+    """
+    wanted = read_filters(which)
+    if limit < 1:
+        raise InvalidInput(f"--limit {limit}: show at least one job")
+
+    async def act(connection: Connection) -> str:
+        return await _list(Listing(connection, wanted, after), limit, client.output)
+
+    rest = with_connection(client, act, extra_wait=ENDLESS)
+    if rest:
+        print(f"quorker: there are more; the next page is --after {rest}", file=sys.stderr)
 
 
-def _states(wanted: tuple[str, ...]) -> tuple[str, ...]:
-    known = {state.lower(): state for state in STATES}
-    unknown = [state for state in wanted if state.lower() not in known]
-    if unknown:
-        raise InvalidInput(f"no state {unknown[0]!r}: one of {', '.join(known)}")
-    return tuple(known[state.lower()] for state in wanted) or STATES
-
-
-async def _list(connection: Connection, states: tuple[str, ...], which: Filters) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    for state in states:
-        async for row in _rows(connection, state):
-            if len(found) >= which.limit:
-                return found
-            if _matches(row, which):
-                found.append(row)
-    return found
-
-
-async def _rows(connection: Connection, state: str) -> AsyncGenerator[dict[str, Any]]:
-    cursor: int | None = None
-    while True:
-        page = (
-            await connection.query("jobs_by_state", {"state": state, "count": PAGE_ROWS, "after": cursor})
-        ).value
-        for row in page["rows"]:
-            yield row
-        cursor = page["next"]
-        if cursor is None:
-            return
-
-
-def _matches(row: dict[str, Any], which: Filters) -> bool:
-    if which.queue is not None and row["queue"] != which.queue:
-        return False
-    return which.task is None or fnmatch.fnmatchcase(row["task"], which.task)
+async def _list(listing: Listing, limit: int, output: Format) -> str:
+    """Prints the page and returns where the next one begins. Lines need not wait for each other."""
+    rows: list[Row] = []
+    for _ in range(limit):
+        row = await listing.next()
+        if row is None:
+            break
+        if output == "jsonl":
+            print_json(job_fields(row), output)
+        else:
+            rows.append(row if output == "table" else job_fields(row))
+    if output != "jsonl":
+        print_rows(output, rows, JOB_HEADS, job_cells)
+    return await listing.cursor()
 
 
 def _new_job(task: str, args: list[Any], kwargs: dict[str, Any], job: EnqueueOptions) -> NewJob:

@@ -14,15 +14,15 @@ from typing import Annotated, Final
 import trio
 from cyclopts import App as Program
 from cyclopts import Parameter
+from cyclopts.config import Env
 
 from quorker.app.app import App, load_app
-from quorker.app.cli.client_options import DEFAULT_ADDRESS, config_of, read_secret, tls_paths
+from quorker.app.cli.client_options import DEFAULT_ADDRESS, PATHS, read_secret, tls_paths
+from quorker.app.cli.configuration import VARIABLE_PREFIX, ConfigFile, Table, keys_of
 from quorker.app.front_door import Attached, FrontDoor, WorkPlan
 from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.transport.memory_pauses import calm_collector
 from quorker.transport.node_config import Profile
-
-node_program = Program(name="node", config=config_of("node"), result_action="return_value")
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -72,6 +72,17 @@ class NodeOptions:
         Path | None, Parameter(help="Write all that this member is told to a file, for sim replay-recording.")
     ] = None
     log_level: Annotated[str, Parameter(help="debug, info, warning or error.")] = "info"
+    config: ConfigFile = None
+
+
+node_program = Program(
+    name="node",
+    config=[
+        Env(VARIABLE_PREFIX, command=False),
+        Table("node", keys_of(NodeOptions, "app"), (*PATHS, "data", "record")),
+    ],
+    result_action="return_value",
+)
 
 
 @node_program.default

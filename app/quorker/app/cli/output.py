@@ -1,21 +1,36 @@
-"""What commands print: aligned tables for people, JSON for programs. Values come as the store answers them."""
+"""What commands print: aligned tables for people, JSON for programs. What must not live here: what a job or a queue is."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
 
 from quorker.app.errors import BadPayload
 from quorker.app.payload import decode_call
 
-Format: TypeAlias = Literal["table", "json"]
+Format: TypeAlias = Literal["table", "json", "jsonl"]
+Fields: TypeAlias = Mapping[str, Any]
 
 
-def print_json(value: object) -> None:
-    """One JSON document; bytes become `{"bytes": hex}`, infinities their names."""
-    print(json.dumps(jsonable(value), ensure_ascii=False, indent=2))
+def print_json(value: object, output: Format = "json") -> None:
+    """One JSON document, on one line for jsonl; bytes become `{"bytes": hex}`, infinities their names."""
+    print(json.dumps(jsonable(value), ensure_ascii=False, indent=2 if output == "json" else None))
+
+
+def print_rows(
+    output: Format, rows: Sequence[Fields], heads: Sequence[str], cells: Callable[[Fields], Sequence[object]]
+) -> None:
+    """The rows as a table, as one JSON document, or as one a line."""
+    if output == "table":
+        print_table(heads, [cells(row) for row in rows])
+    elif output == "json":
+        print_json(rows)
+    else:
+        for row in rows:
+            print_json(row, "jsonl")
 
 
 def jsonable(value: Any) -> Any:
@@ -26,9 +41,11 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in _each(value)]
     if isinstance(value, bytes):
         return {"bytes": value.hex()}
-    if isinstance(value, float) and value in (float("inf"), float("-inf")):
+    if isinstance(value, float) and not math.isfinite(value):
         return str(value)
-    return value
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    return repr(value)
 
 
 def _items(value: Any) -> Sequence[tuple[Any, Any]]:
@@ -73,6 +90,15 @@ def call_text(task: str, args: bytes) -> str:
 
 def shortened(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def duration_text(ms: int) -> str:
+    """How long, roughly: 350 ms, 12 s, 4 min, 3 h, 2 d."""
+    if ms < 1000:
+        return f"{ms} ms"
+    sizes = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"))
+    size, unit = next((size, unit) for size, unit in sizes if ms >= size)
+    return f"{ms // size} {unit}"
 
 
 def instant_text(wall_ms: int) -> str:

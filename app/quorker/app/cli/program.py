@@ -1,13 +1,14 @@
 """The commands put together, and the one place where errors become a line on stderr and an exit code.
 
 0 ok   1 refused   2 usage   3 damaged or not found   4 no quorum   5 timeout   6 the disk failed   130 interrupted
+141 whoever read our output has gone
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
-import tomllib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -15,15 +16,19 @@ import trio
 from cyclopts import App as Program
 from cyclopts import CycloptsError
 
-from quorker.app.cli import sim
+from quorker.app.cli import completion_command, sim
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
 from quorker.app.cli.node_command import node_program
+from quorker.app.cli.queue_commands import queue_program
+from quorker.app.cli.server_commands import lock_program, server_program
 from quorker.app.cli.status_command import status_program
+from quorker.app.cli.tail_command import tail_program
 from quorker.app.failure import sole_member
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE, QuorkerError
 
 EXIT_INTERRUPTED: Final = 130
+EXIT_PIPE: Final = 141  # as a shell shows a program that SIGPIPE ended
 
 program = Program(
     name="quorker",
@@ -31,8 +36,18 @@ program = Program(
     help_epilogue="Exit codes: 0 ok, 1 refused, 2 usage, 3 damaged or not found, 4 no quorum, 5 timeout, 6 disk failed.",
     result_action="return_value",
 )
-for part in (node_program, status_program, job_program):
+PARTS: Final = (
+    node_program,
+    status_program,
+    job_program,
+    queue_program,
+    server_program,
+    lock_program,
+    tail_program,
+)
+for part in PARTS:
     program.command(part)
+completion_command.add_to(program)
 program.command(demo)
 sim.register(program)
 
@@ -47,6 +62,7 @@ def exit_code_of(act: Callable[[], Any]) -> int:
     """What `act` returns as an exit code; errors that are meant for people become a line on stderr."""
     try:
         code = act()
+        sys.stdout.flush()
     except CycloptsError as wrong:
         return _say(_usage_text(wrong), EXIT_USAGE)
     except KeyboardInterrupt:
@@ -57,15 +73,21 @@ def exit_code_of(act: Callable[[], Any]) -> int:
             return _say(str(error), error.exit_code)
         if isinstance(error, trio.TooSlowError):
             return _say("no answer in time", EXIT_TIMEOUT)
+        if isinstance(error, BrokenPipeError):
+            return _end_of_pipe()
         if isinstance(error, OSError):
             return _say(str(error), EXIT_REFUSED)
         raise
     return code if isinstance(code, int) else EXIT_OK
 
 
+def _end_of_pipe() -> int:
+    """`| head` has read enough. What is still buffered goes nowhere, or Python would complain of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_PIPE
+
+
 def _usage_text(wrong: CycloptsError) -> str:
-    if isinstance(wrong.__cause__, tomllib.TOMLDecodeError):
-        return f"quorker.toml cannot be read: {wrong.__cause__}"
     return " ".join(str(wrong).split())
 
 

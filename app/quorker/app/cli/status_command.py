@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any, Final
 
-from cyclopts import App as Program
-
-from quorker.app.cli.client_options import ClientOptions, config_of, with_connection
+from quorker.app.cli.client_options import ClientOptions, client_program, with_connection
 from quorker.app.cli.output import print_fields, print_json, print_table
 from quorker.core.errors import EXIT_NO_QUORUM, EXIT_OK
 from quorker.transport.connection import Connection, Status
@@ -24,7 +22,7 @@ _SHOWN_COUNTS: Final = (
     "deleted",
 )
 
-status_program = Program(name="status", config=config_of("client"), result_action="return_value")
+status_program = client_program("status")
 
 
 @status_program.default
@@ -34,8 +32,8 @@ def status(options: ClientOptions = ClientOptions()) -> int:  # noqa: B008  # fr
     Exits with 4 when this member knows no leader.
     """
     found, counts, queues = with_connection(options, _ask)
-    if options.output == "json":
-        print_json({"member": asdict(found), "jobs": counts, "queues": queues})
+    if options.output != "table":
+        print_json({"member": asdict(found), "jobs": counts, "queues": queues}, options.output)
     else:
         print_status(found, counts, queues)
     return EXIT_OK if found.leader != NOBODY else EXIT_NO_QUORUM

@@ -1,0 +1,25 @@
+"""Lets what is written for apps, job handles and plans, use a bare connection. What must not live here: any command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from quorker.app.gateway import Ask, perform
+from quorker.transport.connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionHost:
+    """The host of job handles and the gateway of plans in one."""
+
+    connection: Connection
+
+    def gateway(self) -> ConnectionHost:
+        return self
+
+    async def request(self, ask: Ask) -> Any:
+        return await perform(self.connection, ask)
+
+    def request_blocking(self, ask: Ask) -> Any:
+        raise NotImplementedError("the command line waits in async code only")

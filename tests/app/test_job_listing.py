@@ -243,11 +243,15 @@ async def test_while_the_log_stands_still_only_the_time_is_asked_for(
 ) -> None:
     connection = Counted(memory, memory.connect().session_id, LATER_MS)
     connection.asked = []
-    nursery.start_soon(follow, connection, read_filters(Filters()), 5.0, lambda _: True)
+    nursery.start_soon(follow, connection, read_filters(Filters()), 5.0, go_on)
     await trio.testing.wait_all_tasks_blocked()
     connection.asked.clear()
     await trio.sleep(52)
     assert connection.asked == ["clock"] * 10
+
+
+def go_on(_: list[Row]) -> bool:
+    return True
 
 
 class Counted(MemoryConnection):

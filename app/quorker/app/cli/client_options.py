@@ -66,7 +66,7 @@ class ClientOptions:
 
 
 PATHS: Final = ("secret_file", "tls_certificate", "tls_key", "tls_authority")
-CLIENT_TABLE: Final = Table("client", keys_of(ClientOptions), PATHS)
+CLIENT_TABLE: Final = Table("client", keys_of(ClientOptions, "app"), PATHS)
 
 
 def client_program(name: str, help_text: str | None = None) -> Program:

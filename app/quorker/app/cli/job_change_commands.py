@@ -209,7 +209,8 @@ def _carry_out(order: _Order, targets: list[Target]) -> None:
 
     if targets:
         with_connection(order.client, act, observer=False, extra_wait=ENDLESS)
-    _report(order, outcomes)
+    places = {target.job_id: place for place, target in enumerate(targets)}
+    _report(order, sorted(outcomes, key=lambda outcome: places[outcome.job_id]))
 
 
 def _report(order: _Order, outcomes: list[Outcome]) -> None:

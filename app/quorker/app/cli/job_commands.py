@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -17,7 +16,15 @@ from quorker.app.cli.connection_host import ConnectionHost
 from quorker.app.cli.job_listing import Filters, Listing, Row, read_filters
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
 from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
-from quorker.app.cli.output import Format, call_text, instant_text, print_fields, print_json, print_rows
+from quorker.app.cli.output import (
+    Format,
+    call_text,
+    instant_text,
+    print_fields,
+    print_json,
+    print_note,
+    print_rows,
+)
 from quorker.app.errors import JobNotFound
 from quorker.app.payload import PAYLOAD_BYTES_MAX, encode_call
 from quorker.app.results import JobHandle
@@ -194,7 +201,7 @@ def list_jobs(
 
     rest = with_connection(client, act, extra_wait=ENDLESS)
     if rest:
-        print(f"quorker: there are more; the next page is --after {rest}", file=sys.stderr)
+        print_note(f"there are more; the next page is --after {rest}")
 
 
 async def _list(listing: Listing, limit: int, output: Format) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias
@@ -69,6 +70,12 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
             for cell, width, right in zip(row, widths, to_right or [False] * len(heads), strict=True)
         ]
         print("  ".join(aligned).rstrip())
+
+
+def print_note(text: str) -> None:
+    """A line for people beside the output, on stderr, behind what was printed so far."""
+    sys.stdout.flush()
+    print(f"quorker: {text}", file=sys.stderr, flush=True)
 
 
 def print_fields(fields: Sequence[tuple[str, object]]) -> None:

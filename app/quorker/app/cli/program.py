@@ -20,6 +20,7 @@ from quorker.app.cli import completion_command, sim
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
 from quorker.app.cli.node_command import node_program
+from quorker.app.cli.output import print_note
 from quorker.app.cli.queue_commands import queue_program
 from quorker.app.cli.server_commands import lock_program, server_program
 from quorker.app.cli.status_command import status_program
@@ -92,5 +93,9 @@ def _usage_text(wrong: CycloptsError) -> str:
 
 
 def _say(message: str, exit_code: int) -> int:
-    print(f"quorker: {message}", file=sys.stderr)
+    try:
+        print_note(message)
+    except BrokenPipeError:
+        _end_of_pipe()
+        print_note(message)
     return exit_code

@@ -26,7 +26,7 @@ from quorker.app.cli.job_listing import (
     read_page,
 )
 from quorker.app.cli.job_rows import job_fields, row_call
-from quorker.app.cli.output import Format, instant_text, print_json
+from quorker.app.cli.output import Format, instant_text, print_json, print_note
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs.lifecycle import STATES
 from quorker.transport.connection import Connection
@@ -91,7 +91,7 @@ async def follow(
     states = wanted.states or STATES
     seen = {state: await _newest(connection, state) for state in states}
     seen_index = 0
-    print("quorker: following the jobs (Ctrl-C ends)", file=sys.stderr, flush=True)
+    print_note("following the jobs (Ctrl-C ends)")
     while True:
         index = (await connection.query("clock", {})).applied_index
         if index != seen_index:

@@ -5,14 +5,19 @@ Job ids, instants and ports are this run's own: an id stands for the same job th
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from quorker.app.cli import main
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/guide-command-line.md"
 BLOCK = re.compile(r"^```(python|toml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -27,6 +32,7 @@ PATTERNS = {
     "number": r"\d+",
     "any": "(?s:.*)",
 }
+NEEDS_A_SHELL = re.compile("[|<>&\n]")
 LASTING = ("id", "port", "number")  # what later commands refer to
 PATIENCE_SECONDS = 60
 
@@ -52,8 +58,8 @@ class Session:
         self.env |= {"QUORKER_LISTEN": "127.0.0.1:0", "PATH": f"{directory / 'bin'}:{os.environ['PATH']}"}
         quorker = directory / "bin/quorker"
         quorker.parent.mkdir()
-        main = "from quorker.app.cli import main; raise SystemExit(main())"
-        quorker.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "{main}" "$@"\n')
+        program = "from quorker.app.cli import main; raise SystemExit(main())"
+        quorker.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "{program}" "$@"\n')
         quorker.chmod(0o700)
 
     def run(self, command: str, printed: str) -> None:
@@ -64,9 +70,24 @@ class Session:
             self.start(command.removesuffix(" &"), printed)
         elif command == "wait":
             self.compare(command, self.background.pop().communicate(timeout=PATIENCE_SECONDS)[0], printed)
+        elif command.startswith("quorker ") and not NEEDS_A_SHELL.search(command):
+            self.compare(command, self.call(command), printed)
         else:
             process = self.popen(command)
             self.compare(command, process.communicate(timeout=PATIENCE_SECONDS)[0], printed)
+
+    def call(self, command: str) -> str:
+        """What a command prints that needs no shell: in this process, which saves its start."""
+        out = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
+            patch.chdir(self.directory)
+            patch.setattr(os, "environ", self.env)
+            patch.setattr(sys, "path", [*sys.path])
+            main(shlex.split(self.in_this_run(command))[1:])
+        return out.getvalue()
+
+    def in_this_run(self, command: str) -> str:
+        return VARIABLE.sub(lambda found: self.known.get(found[0], found[0]), command)
 
     def start(self, command: str, printed: str) -> None:
         process = self.popen(command)
@@ -76,9 +97,8 @@ class Session:
         self.env["QUORKER_ADDRESS"] = self.known["127.0.0.1:7701"]
 
     def popen(self, command: str) -> subprocess.Popen[str]:
-        command = VARIABLE.sub(lambda found: self.known.get(found[0], found[0]), command)
         return subprocess.Popen(
-            ["bash", "-c", command],
+            ["bash", "-c", self.in_this_run(command)],
             cwd=self.directory, env=self.env, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -131,6 +151,7 @@ def test_the_session_runs_as_printed(tmp_path: Path) -> None:
                 (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
     finally:
         session.stop()
+        sys.modules.pop("tasks", None)
     assert counted == GUIDE.read_text().count("\n$ ")
 
 

@@ -137,22 +137,28 @@ class Session:
             process.communicate(timeout=PATIENCE_SECONDS)
 
 
+def play(session: Session, language: str, block: str) -> int:
+    """Write the file or run the commands of a block. Returns how many commands."""
+    if language != "console":
+        name = block.splitlines()[0].removeprefix("# ")
+        (session.directory / name).write_text(block)
+        return 0
+    found = list(commands(block))
+    for command, printed in found:
+        session.run(command, printed)
+    return len(found)
+
+
 @pytest.mark.timeout(600)
 def test_the_session_runs_as_printed(tmp_path: Path) -> None:
     session = Session(tmp_path)
-    counted = 0
+    guide = GUIDE.read_text()
     try:
-        for language, block in BLOCK.findall(GUIDE.read_text()):
-            if language == "console":
-                for command, printed in commands(block):
-                    session.run(command, printed)
-                    counted += 1
-            else:
-                (tmp_path / block.splitlines()[0].removeprefix("# ")).write_text(block)
+        counted = sum(play(session, language, block) for language, block in BLOCK.findall(guide))
     finally:
         session.stop()
         sys.modules.pop("tasks", None)
-    assert counted == GUIDE.read_text().count("\n$ ")
+    assert counted == guide.count("\n$ ")
 
 
 def test_every_block_of_the_guide_is_run() -> None:

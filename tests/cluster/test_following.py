@@ -14,6 +14,7 @@ from quorker.jepsen_like.calls import enqueue
 from quorker.jepsen_like.local_cluster import LocalCluster, local_cluster
 from quorker.jepsen_like.waiting import wait_until
 from quorker.transport.client import open_client
+from quorker.transport.connection import Connection
 
 pytestmark = pytest.mark.trio
 
@@ -27,6 +28,15 @@ async def cluster(tmp_path: Path) -> AsyncIterator[LocalCluster]:
         yield running
 
 
+async def enqueue_and_stop(cluster: LocalCluster, number: int, connection: Connection) -> list[str]:
+    """New jobs, before and while this member is away."""
+    before = await enqueue(connection, 20)
+    await cluster.stop(number)
+    meanwhile = await enqueue(connection, 20)
+    await cluster.start(number)
+    return before + meanwhile
+
+
 async def test_no_change_is_missed_when_members_go_away(cluster: LocalCluster, nursery: trio.Nursery) -> None:
     shown: list[str] = []
     looks = 0
@@ -38,16 +48,14 @@ async def test_no_change_is_missed_when_members_go_away(cluster: LocalCluster, n
         return True
 
     addresses = [node.address for node in cluster.nodes]
+    ids: list[str] = []
     async with open_client(addresses, name="follower", observer=True) as client:
         nursery.start_soon(follow, client, read_filters(Filters()), INTERVAL_SECONDS, show)
         await wait_until(lambda: looks, "it follows")
-        ids: list[str] = []
-        for number in (1, 2, 3):
-            ids += await enqueue(cluster[number], 20)
-            await cluster.stop(number)
-            leader = await cluster.wait_leader(number)
-            ids += await enqueue(leader, 20)
-            await cluster.start(number)
+        async with open_client(addresses, name="caller") as caller:
+            for number in (1, 2, 3):
+                ids += await enqueue_and_stop(cluster, number, caller)
+                await cluster.wait_leader()
         await wait_until(lambda: len(shown) >= len(ids), "all changes are shown")
         nursery.cancel_scope.cancel()
     assert sorted(shown) == sorted(ids)

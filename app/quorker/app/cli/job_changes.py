@@ -14,9 +14,10 @@ import trio
 
 from quorker.app.cli.connection_host import ConnectionHost
 from quorker.app.errors import JobNotFound
-from quorker.app.job_plans import UNFINISHED, Change, carry_out, change_job
+from quorker.app.job_plans import Change, carry_out, change_job
 from quorker.core.errors import OperationError, QuorkerError, Rejected
 from quorker.core.jobs.commands import DeleteJob, RequeueJob
+from quorker.core.jobs.lifecycle import UNFINISHED
 from quorker.transport.connection import Connection
 
 UNDER_WAY_MAX: Final = 64

@@ -1,12 +1,18 @@
 """Bugs that other implementations shipped, as scenarios of several members. Each would come back as a failure here.
 
 The letters are those of the catalogue (elections, log, storage, snapshots, membership, reads). Bugs that show in a
-single answer have their test beside that answer, under the same letter.
+single answer have their test beside that answer, under the same letter; `ELSEWHERE` names those that belong to a disk,
+a store or a cluster, and have the name of what they promise.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from itertools import permutations
+from pathlib import Path
+from typing import Final
+
+import pytest
 
 from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange
 from quorker.core.raft.config import DurableState, RaftConfig
@@ -25,7 +31,30 @@ from quorker.core.raft.messages import (
     VoteResponse,
 )
 from quorker.sim.bare.pair import Cluster
-from quorker.sim.bare.solo import TIMEOUT, VOTERS, of_kind
+from quorker.sim.bare.solo import TIMEOUT, VOTERS, accept, flush, leader, of_kind
+
+TESTS: Final = Path(__file__).resolve().parent.parent
+ELSEWHERE: Final = {
+    "E2 a second thread raises the term": "test_tidy.py::test_core_imports_only_what_is_pure",
+    "E8 a removed member disrupts": "raft/test_paper_cluster.py::test_6_a_removed_server_does_not_disrupt_the_cluster",
+    "S4 a rename that is not synced": "disk/test_crash_states.py::test_a_missing_sync_is_found_out",
+    "S5 damage is taken for a torn end": "disk/test_damage.py::test_a_bit_in_the_newest_segment",
+    "S7 one damaged member takes everybody's data": "disk/test_rejoin.py::test_wherever_the_damage_is_no_promise_is_given_twice",
+    "S10 what was applied and its index differ": "jobs/test_replicas.py::test_a_replica_restored_at_any_points_stays_equal",
+    "S11 term and vote are two writes": "disk/test_crash_states.py::test_every_crash_state_recovers",
+    "S12 a full disk leaves half a record": "disk/test_storage_errors.py::test_no_room_for_a_segment_refuses_the_batch_and_heals",
+    "N5 a snapshot without the sessions": "jobs/test_sessions.py::test_replies_survive_a_restore",
+    "M4 an id is used again": "wire/test_roster.py::test_mistakes_are_refused_with_an_alarm",
+    "R4 leases by the wall clock": (
+        "jobs/test_time.py::test_a_wall_clock_that_jumps_an_hour_ahead_takes_no_lease_lock_session_or_record"
+    ),
+}
+
+
+@pytest.mark.parametrize("bug", ELSEWHERE)
+def test_a_bug_that_is_tested_elsewhere_has_its_test(bug: str) -> None:
+    file, _, name = ELSEWHERE[bug].partition("::")
+    assert f"def {name}(" in (TESTS / file).read_text()
 
 
 def take(cluster: Cluster, kind: type[Message]) -> list[Message]:
@@ -190,6 +219,22 @@ def test_l3_what_follows_a_conflict_goes_with_it() -> None:
     cluster.heal()
     cluster.tick(2)
     assert cluster[1].log.entries(2, 99) == cluster[2].log.entries(2, 99)
+
+
+@pytest.mark.parametrize("order", list(permutations(((2, 5), (3, 3), (4, 4), (5, 6)))), ids=str)
+def test_l8_whatever_order_acknowledgements_come_in_a_majority_is_counted(
+    order: tuple[tuple[int, int], ...],
+) -> None:
+    raft = leader(conf_state=ConfState((1, 2, 3, 4, 5)))
+    raft.propose([b"x"] * 4, 1)
+    flush(raft)
+    held = {1: raft.last_index}
+    for peer, index in order:
+        accept(raft, peer, index)
+        flush(raft)
+        held[peer] = index
+        counted = [i for i in range(1, 7) if sum(i <= acknowledged for acknowledged in held.values()) >= 3]
+        assert raft.commit_index == max(counted, default=1)
 
 
 def test_l9_an_entry_that_only_followers_hold_is_not_counted_for_the_leader() -> None:

@@ -5,13 +5,15 @@ Sections are those of "In Search of an Understandable Consensus Algorithm (Exten
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
 from quorker.core.raft.config import DurableState, RaftConfig
 from quorker.core.raft.core import Raft
-from quorker.core.raft.effects import Apply, Persist, Role, Send
+from quorker.core.raft.effects import Apply, Persist, Role, RoleChanged, Send
 from quorker.core.raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -19,6 +21,7 @@ from quorker.core.raft.messages import (
     Entry,
     HardState,
     Heartbeat,
+    HeartbeatResponse,
     RequestVote,
     VoteResponse,
 )
@@ -74,6 +77,38 @@ def test_5_1_the_current_term_increases_monotonically() -> None:
     raft.step(Heartbeat(2, 1, 3, 1))
     raft.step(RequestVote(2, 1, 1, 9, 9))
     assert raft.term == 5
+
+
+def test_5_1_followers_are_passive_they_only_respond() -> None:
+    raft = member(term=2)
+    raft.tick(TIMEOUT - 1)
+    assert said(raft) == []
+    raft.step(Heartbeat(2, 1, 2, 1))
+    raft.step(AppendEntries(2, 1, 2, 1, 1, (Entry(2, 2),), 1))
+    assert [(type(answer), answer.to) for answer in said(raft)] == [
+        (HeartbeatResponse, 2),
+        (AppendResponse, 2),
+    ]
+    raft.tick(2 * TIMEOUT - 2)
+    assert said(raft) == []
+
+
+def test_5_1_requests_without_a_response_are_tried_again() -> None:
+    cluster = Cluster(3, pre_vote=False)
+    cluster.isolate(1)
+    cluster[1].campaign()
+    cluster.settle()
+    assert {type(message) for message in cluster.dropped} == {RequestVote}
+    cluster.heal()
+    cluster.tick(2 * TIMEOUT, only=(1,))
+    cluster.settle()
+    assert cluster.leaders() == [1]
+    cluster.isolate(1)
+    cluster[1].propose([b"x"], 1)
+    cluster.settle()
+    cluster.heal()
+    cluster.tick(2)
+    assert {tuple(cluster.members[node].data()) for node in VOTERS} == {(b"x",)}
 
 
 # 5.2 Leader election
@@ -156,6 +191,41 @@ def test_5_2_a_server_votes_for_at_most_one_candidate_per_term_first_come_first_
     raft.step(RequestVote(2, 1, 2, 1, 1))
     granted = [(answer.to, answer.granted) for answer in said(raft) if isinstance(answer, VoteResponse)]
     assert granted == [(2, True), (3, False), (2, True)]
+
+
+@pytest.mark.parametrize("first", list(product((1, 2), repeat=3)), ids=str)
+def test_5_2_election_safety_at_most_one_leader_in_a_term(first: tuple[int, ...]) -> None:
+    """Two candidates of one term; `first`: whose request reaches each of the voters 3, 4 and 5 first."""
+    cluster = Cluster(5, pre_vote=False)
+    for node in (1, 2):
+        cluster[node].campaign()
+        cluster.perform(node)
+        cluster.sync(node)
+    preferred = dict(zip((3, 4, 5), first, strict=True))
+    cluster.queue = deque(
+        sorted(cluster.queue, key=lambda request: preferred.get(request.to) != request.sender)
+    )
+    cluster.settle()
+    elected = [
+        (node, change.term)
+        for node, each in cluster.members.items()
+        for change in each.all(RoleChanged)
+        if change.role is Role.LEADER
+    ]
+    assert elected == [(1 if first.count(1) > first.count(2) else 2, 2)]
+
+
+def test_5_2_a_granted_vote_restarts_the_election_timer() -> None:
+    raft = member(term=2)
+    raft.set_randomized_election_timeout(TIMEOUT)
+    raft.tick(TIMEOUT - 1)
+    raft.step(RequestVote(3, 1, 2, 1, 1))
+    assert [getattr(answer, "granted", None) for answer in said(raft)] == [True]
+    roles: list[Role] = []
+    for now in (2 * TIMEOUT - 2, 2 * TIMEOUT - 1):
+        raft.tick(now)
+        roles.append(raft.role)
+    assert roles == [Role.FOLLOWER, Role.CANDIDATE]
 
 
 def test_5_2_a_new_leader_establishes_its_authority_at_once() -> None:
@@ -447,6 +517,24 @@ def test_5_4_2_an_uncommitted_entry_on_a_majority_may_be_overwritten() -> None:
     cluster.elect_among(5, 3, 4)
     cluster.tick(2 * TIMEOUT)
     assert {tuple(cluster.members[node].data()) for node in cluster.members} == {(b"red",)}
+
+
+@pytest.mark.parametrize(("node", "holds"), [(2, True), (3, True), (4, False), (5, False)])
+def test_5_4_leader_completeness_a_committed_entry_is_in_the_log_of_every_later_leader(
+    node: int, holds: bool
+) -> None:
+    cluster = Cluster(5, pre_vote=False, check_quorum=False)
+    cluster.elect(1)
+    cluster.isolate(4, 5)
+    cluster[1].propose([b"committed"], 1)
+    cluster.settle()
+    assert cluster[1].commit_index == cluster[1].last_index
+    cluster.heal()
+    cluster.isolate(1)
+    cluster[node].campaign()
+    cluster.settle()
+    assert (node in cluster.leaders()) is holds
+    assert (b"committed" in [entry.data for entry in cluster[node].log.entries(2, 99)]) is holds
 
 
 # 5.5 Follower and candidate crashes

@@ -1,14 +1,26 @@
 """The Raft paper, sentence by sentence, continued: membership (6), log compaction (7), client interaction (8).
 
-Where we differ on purpose: a configuration takes effect when its entry is applied, not when it is appended (6).
+Where we differ on purpose: a configuration takes effect when its entry is applied, not when it is appended (6);
+`docs/decisions/0007-members-change-when-applied.md` says why that is safe.
 """
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 
 from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange, Transition
-from quorker.core.raft.effects import Accepted, Dropped, DropReason, InstallState, ReadReady, Role, Truncated
+from quorker.core.raft.effects import (
+    Accepted,
+    Dropped,
+    DropReason,
+    InstallState,
+    Persist,
+    ReadReady,
+    Role,
+    Truncated,
+)
 from quorker.core.raft.messages import (
     AppendEntries,
     AppendResponse,
@@ -124,6 +136,23 @@ def test_6_a_leader_outside_the_new_configuration_does_not_count_itself_and_step
 
 
 def test_6_while_it_still_leads_it_does_not_count_itself() -> None:
+    """An entry that it had proposed before its removal took effect needs a majority of the others, without itself."""
+    raft = settled_leader(conf_state=ConfState((1, 2, 3, 4)), step_down_on_removal=False)
+    raft.propose_config(remove(1), 1)
+    raft.propose([b"x"], 2)
+    flush(raft)
+    removal, entry = raft.last_index - 1, raft.last_index
+    for peer in (2, 3):
+        accept(raft, peer, removal)
+    flush(raft)
+    assert (raft.conf_state.voters, raft.role) == ((2, 3, 4), Role.LEADER)
+    accept(raft, 2, entry)
+    assert raft.commit_index == removal, "the leader and one of the three others are no majority of those"
+    accept(raft, 3, entry)
+    assert raft.commit_index == entry
+
+
+def test_6_a_leader_that_was_removed_takes_nothing_new() -> None:
     raft = settled_leader(step_down_on_removal=False)
     raft.propose_config(remove(1), 1)
     flush(raft)
@@ -131,8 +160,6 @@ def test_6_while_it_still_leads_it_does_not_count_itself() -> None:
     flush(raft)
     raft.propose([b"x"], 2)
     assert [dropped.reason for dropped in of_kind(flush(raft), Dropped)] == [DropReason.NOT_A_MEMBER]
-    accept(raft, 2, raft.last_index)
-    assert not raft.is_voter
 
 
 def test_6_servers_disregard_vote_requests_while_they_believe_a_leader_exists() -> None:
@@ -220,6 +247,38 @@ def test_7_an_old_snapshot_changes_nothing() -> None:
     assert (raft.first_index, raft.last_index, raft.applied_index) == (2, 4, 4)
 
 
+def test_7_each_server_takes_snapshots_by_itself_covering_just_the_committed_entries() -> None:
+    cluster = Cluster(3)
+    cluster.elect(1)
+    cluster[1].propose([b"committed"], 1)
+    cluster.settle()
+    committed = cluster[3].commit_index
+    cluster.isolate(1)
+    cluster[1].propose([b"not committed"], 2)
+    cluster.settle()
+    before = [cluster[node].first_index for node in (2, 3)]
+    cluster.members[1].compact()
+    assert cluster[1].snapshot.index == committed == cluster[1].last_index - 1
+    assert [cluster[node].first_index for node in (2, 3)] == before
+    cluster.settle()
+    assert cluster.queue == deque()
+
+
+def test_7_a_snapshot_restarts_the_election_timer() -> None:
+    """Its chunks are the driver's affair; heartbeats go on beside them."""
+    raft = member(term=2)
+    raft.set_randomized_election_timeout(TIMEOUT)
+    beat(raft)
+    flush(raft)
+    raft.tick(TIMEOUT - 1)
+    raft.step(InstallSnapshot(2, 1, 2, SnapshotMeta(9, 2, ConfState(VOTERS))))
+    flush(raft)
+    raft.tick(2 * TIMEOUT - 2)
+    assert raft.role is Role.FOLLOWER
+    raft.tick(2 * TIMEOUT - 1)
+    assert raft.role is Role.CANDIDATE
+
+
 # 8 Client interaction
 
 
@@ -269,6 +328,18 @@ def test_8_a_read_waits_for_the_index_that_was_committed_when_it_was_asked() -> 
     accept(raft, 2, raft.last_index)
     beat_back(raft, 2, read_round=1)
     assert of_kind(flush(raft), ReadReady) == [ReadReady(5, asked_at)]
+
+
+def test_8_reads_write_nothing_into_the_log() -> None:
+    raft = settled_leader()
+    last = raft.last_index
+    raft.read(5)
+    effects = flush(raft)
+    beat_back(raft, 2, read_round=1)
+    effects += flush(raft)
+    assert of_kind(effects, ReadReady) == [ReadReady(5, last)]
+    assert of_kind(effects, Persist) == []
+    assert raft.last_index == last
 
 
 def test_8_the_accepted_position_is_known_before_the_outcome_is() -> None:

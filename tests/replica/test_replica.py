@@ -131,6 +131,7 @@ def test_a_new_leader_continues_from_the_largest_time_in_its_log_even_uncommitte
 
 
 def test_a_repeated_group_applies_once(cluster: Any) -> None:
+    """The paper's section 8: a serial number that was executed is answered again without being executed again."""
     session = cluster.sessions[2]
     session.submit(counter(), cluster.now_ms, 10**9, None)
     group = session.take_group()

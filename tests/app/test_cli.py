@@ -101,6 +101,10 @@ def test_status_of_a_node(quorker: Quorker) -> None:
     shown = ok(quorker("status"))
     assert re.search(r"^member   1 \(leader, term \d+\)$", shown, re.MULTILINE)
     assert re.search(r"^members  1: 1 vote, 0 may fail$", shown, re.MULTILINE)
+    assert re.search(r"^leader   1$", shown, re.MULTILINE), "a leader hears nobody"
+    assert re.search(
+        r"^log      applied (\d+), committed \d+, last \d+, behind by \d+$", shown, re.MULTILINE
+    ), shown
     found = as_json(quorker("status", "-o", "json"))
     assert found["member"]["leader"] == 1
     assert {queue["name"] for queue in found["queues"]} >= {"mail", "default"}
@@ -111,6 +115,33 @@ def test_status_of_a_member_without_a_vote(capsys: pytest.CaptureFixture[str]) -
     status_command.print_status(member, Counter[str](), [])
     shown = capsys.readouterr().out
     assert "2 (follower, term 5), rejoins without a vote: may have forgotten promises" in shown
+    assert re.search(r"^leader +1, heard 12 ms ago$", shown, re.MULTILINE)
+
+
+def test_status_of_a_leader_whose_follower_is_behind(capsys: pytest.CaptureFixture[str]) -> None:
+    leader = Status(
+        1, "shop", "leader", 5, 1, (1, 2, 3), 90, 88, 95, 7, None, "", "1.2.3", learners=(4,),
+        followers=((2, 0), (3, 61), (4, 2)),
+    )  # fmt: skip
+    status_command.print_status(leader, Counter[str](), [])
+    shown = capsys.readouterr().out
+    for line in (
+        r"version +1\.2\.3",
+        r"leader +1",
+        r"members +1, 2, 3: 3 vote, 1 may fail",
+        r"learners +4",
+        r"log +applied 88, committed 90, last 95, behind by 7",
+        r"others +2 behind by 0, 3 behind by 61, 4 behind by 2",
+    ):
+        assert re.search(rf"^{line}$", shown, re.MULTILINE), shown
+
+
+def test_status_of_a_member_that_is_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = Status(2, "shop", "pre_candidate", 5, 0, (1, 2, 3), 9, 9, 9, None, None, "")
+    status_command.print_status(alone, Counter[str](), [])
+    shown = capsys.readouterr().out
+    assert re.search(r"^leader +none known$", shown, re.MULTILINE)
+    assert re.search(r"^log .*, behind by unknown without a leader$", shown, re.MULTILINE)
 
 
 def test_a_job_with_its_result(quorker: Quorker) -> None:

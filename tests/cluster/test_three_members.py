@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from quorker.jepsen_like.calls import count_up, enqueue, read_counter
 from quorker.jepsen_like.local_cluster import LocalCluster, local_cluster
+from quorker.jepsen_like.waiting import wait_until
+from quorker.transport.client import open_client
 
 pytestmark = pytest.mark.trio
 
@@ -53,5 +56,26 @@ async def test_status_tells_who_is_who(cluster: LocalCluster) -> None:
         assert (status.cluster_id, status.members, status.faulted) == ("default", (1, 2, 3), "")
         assert (status.applied_index, status.commit_index, status.last_index) == (index, index, index)
         assert (status.term, status.lag) == (cluster[1].replica.raft.term, 0)
+        assert (status.version, status.learners) == (version("quorker"), ())
+    assert (leader.followers, follower.followers) == (((2, 0), (3, 0)), ())
     assert leader.leader_contact_age_ms is None
     assert follower.leader_contact_age_ms is not None
+
+
+async def test_a_leader_tells_how_far_each_member_is_behind_and_one_that_is_cut_off_does_not_guess(
+    cluster: LocalCluster,
+) -> None:
+    await cluster.wait_equal()
+    await cluster.stop(3)
+    held = cluster[1].replica.raft.progress[3].match_index
+    for _ in range(5):
+        await count_up(cluster[1])
+    async with open_client([cluster[1].address]) as client:
+        status = await client.status()
+    lacks = dict(status.followers)
+    assert lacks[3] == status.last_index - held
+    assert lacks[3] >= 5
+    await cluster.stop(1)
+    await wait_until(lambda: cluster[2].replica.raft.leader == 0, "node 2 has noticed")
+    alone = await cluster[2].status()
+    assert (alone.lag, alone.leader_contact_age_ms, alone.followers) == (None, None, ())

@@ -240,7 +240,9 @@ def test_a_last_batch_torn_at_every_byte(case: Case, sealed_case: Case) -> None:
     for whole, allowed in ((case, {case.before_last}), (sealed_case, {CORRUPT})):
         (*_, newest) = whole.segments
         content = whole.content(newest)
-        torn = [content[:kept] + bytes(len(content) - kept) for kept in range(whole.last_start, whole.last_end)]
+        torn = [
+            content[:kept] + bytes(len(content) - kept) for kept in range(whole.last_start, whole.last_end)
+        ]
         written = [image for image in torn if image[: whole.last_end] != content[: whole.last_end]]
         assert len(written) > len(b"the last batch")
         assert {outcome(whole.with_file(newest, image)) for image in written} == allowed

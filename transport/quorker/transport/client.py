@@ -337,6 +337,8 @@ def _status(answer: requests.Answer) -> Status:
     known: dict[str, Any] = {name: values[name] for name in names if name in values}
     try:
         known["members"] = tuple(list_of(known["members"]))
+        known["learners"] = tuple(list_of(known.get("learners", [])))
+        known["followers"] = tuple(tuple(list_of(pair, 2)) for pair in list_of(known.get("followers", [])))
         return Status(**known)
     except (KeyError, TypeError) as error:
         raise ProtocolError(f"a status is incomplete: {error}") from error

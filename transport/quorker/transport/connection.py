@@ -39,12 +39,14 @@ class Status:
     commit_index: int
     applied_index: int
     last_index: int
-    lag: int  # entries this member knows to be committed, or the leader to be appended, and has not applied
+    lag: int | None  # entries in its log that it has not applied; None without a leader: nobody here can tell
     leader_contact_age_ms: int | None
     faulted: str  # "" when healthy, else why
     version: str = ""
     contradiction: str = ""  # where members differed in their state, since this one was started
     rejoining: str = ""  # what this member may have forgotten, and has no vote for; "" when it has one
+    learners: tuple[int, ...] = ()  # members without a vote
+    followers: tuple[tuple[int, int], ...] = ()  # at the leader: (node, entries it is not known to hold)
 
 
 class WorkerHandle(Protocol):

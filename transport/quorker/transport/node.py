@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any, Final, Protocol
 
 import trio
@@ -42,6 +43,7 @@ from quorker.transport.session_driver import JobReceiver
 
 log = logging.getLogger("quorker.transport.node")
 
+VERSION: Final = version("quorker")
 FINAL_STATES: Final = ("Succeeded", "Failed", "Deleted", "Quarantined")
 READ_AGAIN_SECONDS: Final = 0.1
 
@@ -196,6 +198,7 @@ class Node:
     def status_now(self) -> Status:
         raft = self.replica.raft
         contact = None if raft.role is Role.LEADER else self._contact_age_ms()
+        behind = max(raft.commit_index, raft.last_index) - self.replica.store_index
         return Status(
             node_id=self.node_id,
             cluster_id=self.cluster_id,
@@ -206,12 +209,24 @@ class Node:
             commit_index=raft.commit_index,
             applied_index=self.replica.store_index,
             last_index=raft.last_index,
-            lag=max(raft.commit_index, raft.last_index) - self.replica.store_index,
+            lag=None if raft.leader == NOBODY else behind,
             leader_contact_age_ms=contact,
             faulted=self.faulted,
+            version=VERSION,
             contradiction=self.contradiction,
             rejoining="" if raft.rejoining is None else raft.rejoining.forgotten.name.lower(),
+            learners=raft.conf_state.learners,
+            followers=self._followers(),
         )
+
+    def _followers(self) -> tuple[tuple[NodeId, int], ...]:
+        raft = self.replica.raft
+        if not self.replica.is_leader:
+            return ()
+        peers = sorted(
+            (node, peer.match_index) for node, peer in raft.progress.items() if node != self.node_id
+        )
+        return tuple((node, raft.last_index - held) for node, held in peers)
 
     def _contact_age_ms(self) -> int | None:
         raft = self.replica.raft

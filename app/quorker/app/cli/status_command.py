@@ -61,9 +61,12 @@ def print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, A
                 + (f", {found.faulted}" if found.faulted else ""),
             ),
             ("cluster", found.cluster_id),
+            *([("version", found.version)] if found.version else []),
             ("leader", f"{found.leader}{contact}" if found.leader != NOBODY else "none known"),
             ("members", f"{', '.join(map(str, found.members))}: {voters} vote, {(voters - 1) // 2} may fail"),
-            ("log", f"applied {found.applied_index}, committed {found.commit_index}, behind by {found.lag}"),
+            *([("learners", ", ".join(map(str, found.learners)))] if found.learners else []),
+            ("log", _log_text(found)),
+            *([("others", _followers_text(found))] if found.followers else []),
             *([("alarm", found.contradiction)] if found.contradiction else []),
             ("jobs", ", ".join(f"{counts[name]} {name}" for name in _SHOWN_COUNTS if counts[name]) or "none"),
         ]
@@ -72,6 +75,16 @@ def print_status(found: Status, counts: dict[str, Any], queues: list[dict[str, A
         print()
         rows = [(queue["name"], queue["length"], queue["fetched"], _paused_text(queue)) for queue in queues]
         print_table(("QUEUE", "WAITING", "RUNNING", "PAUSED"), rows)
+
+
+def _log_text(found: Status) -> str:
+    """A member without a leader has the end of its own log only, which says nothing about how far the others are."""
+    behind = "unknown without a leader" if found.lag is None else str(found.lag)
+    return f"applied {found.applied_index}, committed {found.commit_index}, last {found.last_index}, behind by {behind}"
+
+
+def _followers_text(found: Status) -> str:
+    return ", ".join(f"{node} behind by {lacks}" for node, lacks in found.followers)
 
 
 def _paused_text(queue: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
@@ -35,6 +35,8 @@ from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs import bounds
 from quorker.transport.node_config import NodeConfig, Profile
 from quorker.transport.tls import TlsPaths
+
+CONNECT_SECONDS: Final = 30.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,16 +254,21 @@ class App:
         workers: int = 0,
         queues: Sequence[str] | None = None,
         shutdown_timeout: float = SHUTDOWN_SECONDS,
+        timeout: Duration = CONNECT_SECONDS,
     ) -> FrontDoor:
         """Be a client of the cluster, no member, while the block runs: enqueue, read, and with `workers` run jobs too.
 
-        `addresses`: "host:port" of one or more members; one that does not answer is passed over.
+        `addresses`: "host:port" of one or more members, or "unix:/path"; one that does not answer is passed over.
+        `timeout`: how long to wait for the first of them, and for each call that does not say; then `NotApplied` is raised.
         """
         if not addresses:
             raise ConfigurationError('connect() needs the address of a member: app.connect("127.0.0.1:7701")')
         plan = self._plan(workers, queues, shutdown_timeout)
         name = self.name if cluster is None else cluster
-        return FrontDoor(lambda: open_outsider(self, addresses, name, secret, tls, plan))
+        seconds = milliseconds(timeout, "timeout") / 1000
+        if not seconds:
+            raise InvalidInput(f"timeout is {timeout!r}: give at least a millisecond")
+        return FrontDoor(lambda: open_outsider(self, addresses, name, secret, tls, plan, seconds))
 
     def _plan(self, workers: int | None, queues: Sequence[str] | None, shutdown_timeout: float) -> WorkPlan:
         slots = WorkPlan.default_slots() if workers is None else workers

@@ -114,13 +114,16 @@ async def open_outsider(
     secret: bytes | None,
     tls: TlsPaths | None,
     plan: WorkPlan,
+    timeout: float,
 ) -> AsyncGenerator[Attached]:
     """A client in this loop, with its worker if the plan has slots."""
     _refuse_in_worker_process()
     _prepare(app, plan)
     from quorker.transport.client import open_client  # late, as above
 
-    opening = open_client(addresses, secret=secret, tls=tls, cluster=cluster, name=client_name())
+    opening = open_client(
+        addresses, secret=secret, tls=tls, cluster=cluster, name=client_name(), default_timeout=timeout
+    )
     async with opening as connection, attach(app, connection, plan) as attached:
         yield attached
 

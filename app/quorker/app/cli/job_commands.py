@@ -79,6 +79,7 @@ def enqueue(
     """Make a job of TASK and print its id.
 
     Arguments are read as JSON where they are JSON, and as text otherwise: 42, true, '[1, 2]', hello.
+    Without --app the name is taken as it is: a job of a task that no worker has fails and is tried again.
     """
     if job.wait is not None:
         waiting_time(job.wait, "--wait")
@@ -90,6 +91,8 @@ def enqueue(
         print_json({"id": job_id, "due_wt": due}, client.output)
     else:
         print(f"{job_id}  " + (f"scheduled for {instant_text(due)} UTC" if due else "enqueued"))
+    if job.app is None and job.wait is None:
+        print_note(f"whether a worker has a task {task!r} was not checked: --app MODULE:app does that")
 
 
 async def _enqueue(connection: Connection, new: NewJob) -> tuple[str, int]:

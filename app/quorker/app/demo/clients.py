@@ -25,16 +25,22 @@ _MIX: Final = (
 
 
 class Workload:
-    """Jobs numbered from 0, dealt out to clients; `acknowledged` maps job ids to numbers."""
+    """Jobs numbered from 0, dealt out to clients as far as allowed; `acknowledged` maps job ids to numbers."""
 
     def __init__(self, jobs: int, seconds: float) -> None:
         self.jobs = jobs
         self.acknowledged: dict[str, int] = {}
         self.unknown = 0
         self._next = 0
+        self._allowed = 0
         self._interval = seconds / jobs
         self._started = 0.0
         self._changed = trio.Event()
+
+    def allow(self, count: int) -> None:
+        """Deal out the first `count` jobs; the rest is kept back, so that there is work left for what comes."""
+        self._allowed = count
+        self._notify()
 
     async def wait_acknowledged(self, count: int) -> None:
         while len(self.acknowledged) < count:
@@ -49,6 +55,9 @@ class Workload:
 
     async def _run_lane(self, app: App) -> None:
         while self._next < self.jobs:
+            if self._next >= self._allowed:
+                await self._changed.wait()
+                continue
             number = self._next
             self._next += 1
             await self._enqueue(app, number)
@@ -73,5 +82,8 @@ class Workload:
 
     def _note(self, job_id: str, number: int) -> None:
         self.acknowledged[job_id] = number
+        self._notify()
+
+    def _notify(self) -> None:
         changed, self._changed = self._changed, trio.Event()
         changed.set()

@@ -24,6 +24,7 @@ CLIENTS: Final = 4
 _NOBODY: Final = 0
 _POLL_SECONDS: Final = 0.05
 _LEADER_SECONDS: Final = 20.0
+_AT_WORK_SECONDS: Final = 20.0
 _READS_AT_ONCE: Final = 16
 _PROGRESS_SECONDS: Final = 2.0
 
@@ -95,22 +96,23 @@ class Story:
             nursery.start_soon(self.workload.run_client, addresses[first:] + addresses[:first])
 
     async def _break_things(self, members: Members, watch: Attached) -> None:
-        """Spread over the work: each leader in its turn, and everything at the end."""
-        steps = self.script.kills + self.script.blackout + 1
-        for step in range(1, self.script.kills + 1):
-            await self.workload.wait_acknowledged(self.script.jobs * step // steps)
-            await self._kill_leader(members, watch)
-        if self.script.blackout:
-            await self.workload.wait_acknowledged(self.script.jobs * (steps - 1) // steps)
-            await self._kill_everything(members, watch)
+        """Spread over the work: each leader in its turn, and everything at the end. Each share of the jobs is dealt out when
+        the kill that it is meant for is next, however long the one before has taken."""
+        kills = [self._kill_leader] * self.script.kills + [self._kill_everything] * self.script.blackout
+        shares = len(kills) + 1
+        self.workload.allow(self.script.jobs // shares)
+        for number, kill in enumerate(kills, 1):
+            await self.workload.wait_acknowledged(self.script.jobs * number // shares)
+            self.workload.allow(self.script.jobs * (number + 1) // shares)
+            await kill(members, watch)
+        self.workload.allow(self.script.jobs)
 
     async def _kill_leader(self, members: Members, watch: Attached) -> None:
-        leader = await self._wait_leader(watch, {_NOBODY})
-        await self._wait_running_at(members, leader)
+        leader, running = await self._freeze_at_work(members, watch, everybody=False)
         await members.kill(leader)
         killed_at = trio.current_time()
         self.say(
-            f"node {leader}, the leader, is killed with SIGKILL; {self._at_work(members, leader)} ran there"
+            f"node {leader}, the leader, is killed with SIGKILL; {_jobs_text(running)} ran there at that moment"
         )
         successor = await self._wait_leader(watch, {_NOBODY, leader})
         self.say(f"node {successor} leads, {trio.current_time() - killed_at:.1f} s later")
@@ -119,12 +121,11 @@ class Story:
         self.say(f"node {leader} is back from its disk")
 
     async def _kill_everything(self, members: Members, watch: Attached) -> None:
-        await self._wait_running_at(members, await self._wait_leader(watch, {_NOBODY}))
+        _, running = await self._freeze_at_work(members, watch, everybody=True)
         acknowledged = len(self.workload.acknowledged)
         await members.kill(*members.running)
-        running = sum(self._count_at_work(members, node) for node in members.addresses)
         self.say(
-            f"all members are killed at once; {acknowledged} jobs are acknowledged, {running} were running"
+            f"all members are killed at once; {acknowledged} jobs are acknowledged, {_jobs_text(running)} ran at that moment"
         )
         await trio.sleep(self.script.down_seconds)
         await members.start_all()
@@ -146,17 +147,25 @@ class Story:
         except QuorkerError:
             return None
 
-    async def _wait_running_at(self, members: Members, node: int) -> None:
-        """A kill is of interest while jobs run there."""
-        with trio.move_on_after(_PROGRESS_SECONDS):
-            while True:
-                if self._count_at_work(members, node):
-                    return
-                await trio.sleep(_POLL_SECONDS)
+    async def _freeze_at_work(self, members: Members, watch: Attached, *, everybody: bool) -> tuple[int, int]:
+        """Freeze the leader, or everybody, while jobs run there: a kill is of interest only then. (leader, jobs)
 
-    def _at_work(self, members: Members, node: int) -> str:
-        count = self._count_at_work(members, node)
-        return "1 job" if count == 1 else f"{count} jobs"
+        What is frozen cannot end its jobs before it is killed. Raises `QuorkerError` when no job is found running.
+        """
+        with trio.move_on_after(_AT_WORK_SECONDS):
+            while True:
+                leader = await self._wait_leader(watch, {_NOBODY})
+                frozen = members.running if everybody else [leader]
+                for node in frozen:
+                    members[node].pause()
+                if running := sum(self._count_at_work(members, node) for node in frozen):
+                    return leader, running
+                for node in frozen:
+                    members[node].resume()
+                await trio.sleep(_POLL_SECONDS)
+        raise QuorkerError(
+            f"no job ran where the demo wanted to kill within {_AT_WORK_SECONDS:g} s: give it more of them (--jobs)"
+        )
 
     def _count_at_work(self, members: Members, node: int) -> int:
         """Runs without an end in the ledger, since the node was started last."""
@@ -209,3 +218,7 @@ class Story:
 
     def say(self, text: str) -> None:
         self._say(f"{trio.current_time() - self._started:6.1f} s  {text}")
+
+
+def _jobs_text(count: int) -> str:
+    return "1 job" if count == 1 else f"{count} jobs"

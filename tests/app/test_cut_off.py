@@ -76,8 +76,8 @@ async def test_a_member_that_is_cut_off_stops_its_jobs_at_its_deadline(
     tmp_path: Path, plain: ModuleType
 ) -> None:
     app, runs, addresses = App("test"), Runs(), dict(enumerate(free_addresses(3), 1))
-    run: Any = app.task(name="run")(runs.run)
-    hang: Any = app.task(plain.hang)
+    register: Any = app.task
+    run, hang = register(name="run")(runs.run), register(plain.hang)
     os.mkfifo(tmp_path / "alive")
     pipe = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
     async with third(tmp_path, addresses, app) as member:

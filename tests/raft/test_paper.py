@@ -201,7 +201,7 @@ def test_5_2_election_safety_at_most_one_leader_in_a_term(first: tuple[int, ...]
         cluster[node].campaign()
         cluster.perform(node)
         cluster.sync(node)
-    preferred = dict(zip((3, 4, 5), first, strict=True))
+    preferred: dict[int, int] = dict(zip((3, 4, 5), first, strict=True))
     cluster.queue = deque(
         sorted(cluster.queue, key=lambda request: preferred.get(request.to) != request.sender)
     )

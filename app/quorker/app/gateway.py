@@ -74,7 +74,7 @@ Ask: TypeAlias = Submit | Query | WaitFinished | AskStatus | TakeLock | HoldLock
 class Gateway(Protocol):
     """A way into the store for user code of any kind."""
 
-    async def request(self, ask: Ask) -> Any:
+    def request(self, ask: Ask) -> Coroutine[Any, Any, Any]:
         """For async code, on trio or asyncio."""
         ...
 

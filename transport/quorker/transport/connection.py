@@ -6,7 +6,7 @@ contract are written against it, so both run on all three.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
@@ -80,7 +80,7 @@ class Connection(Protocol):
     @property
     def session_id(self) -> int: ...
 
-    async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
+    def submit(self, command: Command, *, timeout: float | None = None) -> Coroutine[Any, Any, Any]:
         """Apply one command exactly once; returns its value.
 
         `timeout` in seconds (None: the connection's default). Raises `Rejected` when the state machine refuses,

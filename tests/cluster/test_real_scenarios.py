@@ -39,7 +39,7 @@ CHAOS_SECONDS = 5.0
         ("partition-leader", FaultKind.ISOLATE),
         ("power-cut-while-jobs-run", FaultKind.POWER_CUT),
         ("lock-without-waiting", FaultKind.CRASH),
-        ("one-way-link", FaultKind.LINK),
+        ("one-way-links", FaultKind.LINK),
         ("swizzle-clog", FaultKind.SWIZZLE),
         ("session-expiry-during-partition", FaultKind.LINE_STALL),
     ],

@@ -438,9 +438,13 @@ class JobOracles:
 
 
 def _waits_for_good(store: JobStore, spec: NewJob) -> bool:
-    """For the success of one that failed: until somebody revives that."""
+    """For the success of one that failed, until somebody revives that; or for one that waits for good itself."""
     parent = store.jobs.get(spec.parent_id)
-    return spec.on == "success" and parent is not None and parent.state in ("Failed", "Quarantined")
+    if parent is None:
+        return False
+    if parent.state in ("Failed", "Quarantined"):
+        return spec.on == "success"
+    return parent.state == "Awaiting" and _waits_for_good(store, parent.spec)
 
 
 def _commands(groups: list[bytes]) -> Iterator[tuple[int, int, Any]]:

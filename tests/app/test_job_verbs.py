@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 
 from quorker.app import App
 from quorker.app.cli import main
+from quorker.app.cli.program import EXIT_INTERRUPTED, EXIT_PIPE
 from quorker.core.errors import EXIT_CORRUPT, EXIT_NO_QUORUM, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
 
 TASKS = """
@@ -388,6 +390,14 @@ def test_changes_are_followed_until_enough_are_shown(quorker: Quorker) -> None:
     assert shown == [(ids[0], "Scheduled", [0]), (ids[1], "Scheduled", [1])]
 
 
+def test_ctrl_c_ends_it_quietly(quorker: Quorker) -> None:
+    process = subprocess.Popen([*COMMAND, "tail"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert (process.communicate(timeout=PATIENCE_SECONDS)[1], process.returncode) == ("", EXIT_INTERRUPTED)
+
+
 def test_without_a_cluster_tail_ends_and_says_so(quorker: Quorker) -> None:
     ran = quorker("tail", "--address", "127.0.0.1:1", "--timeout", "0.2")
     assert (ran.code, ran.out) == (EXIT_NO_QUORUM, "")
@@ -398,13 +408,14 @@ def test_without_a_cluster_tail_ends_and_says_so(quorker: Quorker) -> None:
 
 @pytest.mark.parametrize("output", ["table", "json", "jsonl"])
 def test_a_reader_that_has_gone_ends_the_command_quietly(quorker: Quorker, output: str) -> None:
+    waiting(quorker, "pipe", 1)
     theirs, ours = os.pipe()
     os.close(theirs)
     ran = subprocess.run(
         [*COMMAND, "job", "ls", "-o", output], stdout=ours, stderr=subprocess.PIPE, text=True, check=False
     )
     os.close(ours)
-    assert (ran.returncode, ran.stderr) == (141, "")
+    assert (ran.returncode, ran.stderr) == (EXIT_PIPE, "")
 
 
 def completed(script: Path, *words: str) -> list[str]:

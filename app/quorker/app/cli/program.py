@@ -66,20 +66,29 @@ def exit_code_of(act: Callable[[], Any]) -> int:
         sys.stdout.flush()
     except CycloptsError as wrong:
         return _say(_usage_text(wrong), EXIT_USAGE)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except Exception as raised:
-        error = sole_member(raised)
-        if isinstance(error, QuorkerError):
-            return _say(str(error), error.exit_code)
-        if isinstance(error, trio.TooSlowError):
-            return _say("no answer in time", EXIT_TIMEOUT)
-        if isinstance(error, BrokenPipeError):
-            return _end_of_pipe()
-        if isinstance(error, OSError):
-            return _say(str(error), EXIT_REFUSED)
-        raise
+    except BaseException as raised:
+        failed = _failure_code(sole_member(raised))  # nurseries wrap what is raised in them, Ctrl-C too
+        if failed is None:
+            raise
+        return failed
     return code if isinstance(code, int) else EXIT_OK
+
+
+def _failure_code(error: BaseException) -> int | None:
+    """None for a bug."""
+    match error:
+        case KeyboardInterrupt():
+            return EXIT_INTERRUPTED
+        case QuorkerError():
+            return _say(str(error), error.exit_code)
+        case trio.TooSlowError():
+            return _say("no answer in time", EXIT_TIMEOUT)
+        case BrokenPipeError():
+            return _end_of_pipe()
+        case OSError():
+            return _say(str(error), EXIT_REFUSED)
+        case _:
+            return None
 
 
 def _end_of_pipe() -> int:

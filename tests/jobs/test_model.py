@@ -403,7 +403,11 @@ class StoreMachine(RuleBasedStateMachine):
             each.id: (each.slots, each.busy, list(each.leases)) for each in self.store.sessions.values()
         }
         assert sessions == {
-            each.id: (each.slots, len(each.dispatched), [naive.jobs[job_id].token for job_id in each.held])
+            each.id: (
+                each.slots,
+                len(each.dispatched),
+                [naive.jobs[str(job_id)].token for job_id in each.held],
+            )
             for each in naive.sessions.values()
         }
         locks = {

@@ -11,12 +11,18 @@ import pytest
 from quorker.core.jobs.batch import encode_entry, encode_group
 from quorker.core.jobs.commands import (
     AcquireLock,
+    AddToQueue,
+    Batch,
     Command,
     CompleteJob,
     EnqueueJobs,
+    ExpireJob,
+    FetchNext,
     OpenSession,
     ReleaseLock,
     RequeueJob,
+    SetJobState,
+    TryLock,
     encode,
 )
 from quorker.core.jobs.new_job import JobGrant, NewJob
@@ -310,3 +316,50 @@ def test_a_refused_job_that_exists(log: Log) -> None:
 def test_unfinished_jobs_are_named(log: Log) -> None:
     assert len(log.jobs.unfinished(store_of(b"a"))) == 1
     assert log.jobs.unfinished(store_of()) == []
+
+
+# ---------------------------------------------------------------------- by contract
+
+
+def test_tokens_of_fetched_jobs_grow(log: Log) -> None:
+    log.apply((FetchNext(("q",)), (0, ("J1", "q", 10))), (FetchNext(("q",)), (0, None)))
+    again = Batch((), (FetchNext(("q",)),))
+    rejects("tokens grow [C6]", lambda: log.apply((again, (0, (("J1", "q", 10),)))))
+
+
+def test_tokens_of_owned_locks_grow_unless_they_are_renewed(log: Log) -> None:
+    take = TryLock("r", "me", 50)
+    log.apply((take, (0, 10)), (take, (0, 10)), (TryLock("r", "you", 50), (0, 0)))
+    rejects("tokens grow [C6]", lambda: log.apply((take, (0, 9))))
+
+
+def test_a_lock_of_a_session_that_an_owner_is_given(log: Log) -> None:
+    log.apply((AcquireLock("r"), (0, ("granted", 10))))
+    rejects("one holder [J10]", lambda: log.apply((TryLock("r", "me", 50), (0, 11))))
+
+
+def test_a_job_with_a_life_of_its_own_may_complete_again(log: Log) -> None:
+    log.apply(notices=(log.granted("J1", 10),))
+    moved = (SetJobState("J1", "Enqueued", "", ()), (0, True))
+    log.apply((complete("J1", 10), DONE), moved, notices=(log.granted("J1", 11),))
+    log.apply((complete("J1", 11), DONE))
+
+
+def test_a_job_that_is_queued_by_hand_waits_for_nothing(log: Log) -> None:
+    log.jobs.orders[b"a"] = Order()
+    log.apply((EnqueueJobs((NewJob("task", b"a", at_wt=1_000),)), (0, ("J1",))))
+    log.apply((AddToQueue("default", "J1"), (0, None)), notices=(log.granted("J1", 10),))
+
+
+def test_nobody_owes_an_end_to_what_has_a_life_of_its_own(log: Log) -> None:
+    """Nor to what waits for it, directly or not."""
+    store = store_of(b"a")
+    (parent,) = store.jobs
+    for _ in range(2):
+        waiting = EnqueueJobs((NewJob("task", b"b", parent_id=list(store.jobs)[-1], on="any"),))
+        store.apply(store.applied_index + 1, encode_entry(0, 0, [encode_group(0, 0, [(9, encode(waiting))])]))
+    assert len(log.jobs.unfinished(store)) == 3
+    log.apply((ExpireJob(parent, 50), (0, True)))
+    assert log.jobs.unfinished(store) == []
+    log.jobs.orders[b"a"] = Order("acknowledged", ids=[parent])
+    log.jobs.scan(store_of())

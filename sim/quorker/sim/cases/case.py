@@ -112,6 +112,11 @@ class OpKind(StrEnum):
     LEASED_LOCK = "leased-lock"  # one with a time to live
     READ_LOCAL = "read-local"  # a counter, or where bit 1 of `amount` is set the state of a job
     READ_LINEAR = "read-linear"  # the same, linearizable
+    CONTRACT = "contract"  # operations of the storage contract on jobs, queues and locks, in any order; drawn from `amount`
+    OFFER = "offer"  # a job that is created and enqueued by contract, in two steps
+    FETCH = "fetch"  # the next job by contract: renewed, acknowledged, requeued or forgotten
+    OWNED_LOCK = "owned-lock"  # by contract, with an owner instead of a session
+    READ_JOB = "read-job"  # its data and parameters
 
 
 @dataclass(frozen=True, slots=True)

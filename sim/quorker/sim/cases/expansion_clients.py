@@ -17,6 +17,12 @@ KINDS: Final = (
     OpKind.READ_LINEAR,
 )  # fmt: skip
 
+OF_LEADERS: Final = (OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
+CONTRACT_PPM: Final = 350_000
+BY_CONTRACT: Final = (
+    OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.READ_JOB,
+)  # fmt: skip
+
 
 def ask_for_more(case: Case, ops_max: int) -> Case:
     """The case with further operations of its clients."""
@@ -34,6 +40,25 @@ def ask_for_more(case: Case, ops_max: int) -> Case:
         for _ in range(draw.between(ops_max // 4, ops_max))
     ]
     return replace(case, ops=tuple(sorted((*case.ops, *more), key=lambda op: op.at_ns)))
+
+
+def speak_by_contract(case: Case) -> Case:
+    """The case, with a share of what its clients ask for said by the storage contract, in a share of the runs.
+
+    They ask for as much as before, and all else stays as it is.
+    """
+    draw = Stream(case.seed, "asks, by contract")
+    if case.jobs is None or not draw.chance(CONTRACT_PPM):
+        return case
+    share_ppm, kinds = draw.between(100_000, 500_000), draw.sample(BY_CONTRACT, draw.between(2, 5))
+    ops = [
+        replace(op, kind=draw.choice(kinds), amount=draw.below(1 << 16))
+        if op.kind not in OF_LEADERS and draw.chance(share_ppm)
+        else op
+        for op in case.ops
+    ]
+    jobs = replace(case.jobs, invisibility_ms=draw.choice((300_000, 1_500, 300)))
+    return replace(case, ops=tuple(ops), jobs=jobs)
 
 
 def narrow_down(case: Case) -> Case:

@@ -38,7 +38,10 @@ TRAPS_MAX: Final = 3
 LATENCIES: Final = ("constant", "uniform", "normal", "exponential", "heavy")
 ASKED_OF_MEMBERS: Final = (OpKind.PROPOSE, OpKind.READ)
 CHANGES: Final = (OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
-ASKED_OF_CLIENTS: Final = (OpKind.ENQUEUE, OpKind.LOCK, OpKind.DELETE, OpKind.REQUEUE, OpKind.CLOSE)
+ASKED_OF_CLIENTS: Final = (
+    OpKind.ENQUEUE, OpKind.LOCK, OpKind.DELETE, OpKind.REQUEUE, OpKind.CLOSE, OpKind.CONTRACT, OpKind.OFFER,
+    OpKind.FETCH, OpKind.OWNED_LOCK,
+)  # fmt: skip
 FAULTS: Final = AMOUNTS | KINDS
 
 

@@ -13,6 +13,7 @@ from quorker.core.jobs import commands as c
 from quorker.core.jobs.bounds import ON
 from quorker.core.jobs.commands import Command
 from quorker.sim.cases.case import OpKind
+from quorker.sim.clients.contract_asks import ContractAsks
 from quorker.sim.oracles.job_checks import JobOracles, Order
 from quorker.sim.world.line import Line, Query
 from quorker.sim.world.randomness import Stream
@@ -53,6 +54,8 @@ class Asking(Protocol):
         self, command: Command, patience_ms: int, resolve: Callable[[Any, QuorkerError | None], None] | None
     ) -> None: ...
 
+    def later(self, wait_ms: int, act: Callable[[], None]) -> None: ...
+
 
 class Asks:
     """One client's further wishes, and the reads that it waits for."""
@@ -60,6 +63,7 @@ class Asks:
     def __init__(self, client: Asking, seed: int) -> None:
         self._client = client
         self._seed = seed
+        self._by_contract = ContractAsks(client, seed)
         self._reads: dict[int, tuple[Query, int]] = {}  # number -> what it must not be older than
         self._numbers = 0
 
@@ -74,6 +78,8 @@ class Asks:
             OpKind.LEASED_LOCK: self._leased_lock,
             OpKind.READ_LOCAL: lambda dice: self._read(dice, linearizable=False),
             OpKind.READ_LINEAR: lambda dice: self._read(dice, linearizable=True),
+            OpKind.READ_JOB: self._read_job,
+            **self._by_contract.ways(),
         }
 
     # ------------------------------------------------------------------ jobs
@@ -149,15 +155,18 @@ class Asks:
             c.AddToSet(key, value, float(draw.below(3))),
             c.AddRangeToSet(key, (value, "d")),
             c.RemoveFromSet(key, value),
+            c.RemoveSet(key),
             c.ExpireSet(key, short_ms),
             c.PersistSet(key),
             c.InsertToList(key, value),
             c.RemoveFromList(key, value),
             c.TrimList(key, 0, draw.below(4)),
             c.ExpireList(key, short_ms),
+            c.PersistList(key),
             c.SetRangeInHash(key, ((value, draw.choice((None, "x"))),)),
             c.RemoveHash(key),
             c.ExpireHash(key, short_ms),
+            c.PersistHash(key),
             c.AnnounceServer(f"server {key}", 2, QUEUES),
             c.Heartbeat(f"server {key}"),
             c.RemoveTimedOutServers(short_ms),
@@ -180,13 +189,21 @@ class Asks:
 
     def _read(self, dice: int, *, linearizable: bool) -> None:
         client = self._client
+        name, about = "counter", KEYS[dice & 1]
+        if dice & 2 and client.known_jobs:
+            name, about = "state", client.known_jobs[dice % len(client.known_jobs)]
+        self._query(name, about, linearizable=linearizable)
+
+    def _read_job(self, dice: int) -> None:
+        """Its data as the contract wants them, with its parameters."""
+        self._query("job", self._by_contract.some_job(dice >> 1), linearizable=bool(dice & 1))
+
+    def _query(self, name: str, about: str, *, linearizable: bool) -> None:
+        client = self._client
         line = client.line
         if line is None:
             return
         self._numbers += 1
-        name, about = "counter", KEYS[dice & 1]
-        if dice & 2 and client.known_jobs:
-            name, about = "state", client.known_jobs[dice % len(client.known_jobs)]
         query = Query(self._numbers, name, about, linearizable, client.seen)
         floor = client.oracles.real_time.newest if linearizable else client.seen
         self._reads[query.number] = (query, floor)
@@ -206,6 +223,7 @@ class Asks:
     def forget(self) -> None:
         """The process is gone; answers to it go nowhere."""
         self._reads.clear()
+        self._by_contract.forget()
 
     def _draw(self, dice: int) -> Stream:
         return Stream(self._seed, "asks", self._client.id, dice)

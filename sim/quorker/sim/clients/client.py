@@ -533,6 +533,21 @@ class SimClient:
             job_id = self.known_jobs[dice % len(self.known_jobs)]
             self.submit(RequeueJob(job_id), PATIENCE_MS, None)
 
+    def later(self, wait_ms: int, act: Callable[[], None]) -> None:
+        """Unless the process is gone by then; one that is frozen does it when it goes on."""
+        self._world.kernel.after(wait_ms * MS, self._act, (self.incarnation, act))
+
+    def _act(self, call: Call) -> None:
+        incarnation, act = call.payload
+        if incarnation != self.incarnation:
+            return
+        if self.paused:
+            self.inbox.append(lambda: self._act(call))
+            return
+        act()
+        self._flush()
+        self._arm()
+
     def _close(self, _: int) -> None:
         """Say goodbye, and go without an answer after a while. Whatever is granted meanwhile is not taken up."""
         if self.session.state is SessionState.OPEN:

@@ -52,6 +52,9 @@ class NaiveCollections:
             c.RemoveTimedOutServers: self._remove_timed_out,
         }
 
+    def knows(self, kind: type[Any]) -> bool:
+        return kind in self._ways
+
     def perform(self, op: Any) -> Any:
         """The value of one operation."""
         return self._ways[type(op)](op)

@@ -16,6 +16,8 @@ FIRST_WT: Final = 1_800_000_000_000
 DAY_MS: Final = 24 * 3600 * 1000
 ENDED: Final = ("Succeeded", "Deleted", "Failed", "Quarantined")
 STATES: Final = (*ENDED, "Enqueued", "Scheduled", "Processing", "Awaiting")
+RUNNABLE: Final = ("Enqueued", "Scheduled", "Processing")  # a place in a queue of any other job leads nowhere
+HISTORY_MAX: Final = 50
 RELEASES: Final = {
     "success": ("Succeeded",),
     "failure": ("Failed", "Quarantined"),
@@ -40,6 +42,9 @@ class NaiveJob:
     expires: int = 0
     token: int = 0  # of the lease, while Processing
     reported: int = 0  # the token under which the present state was reported
+    taken_from: str = ""  # the queue out of which it was granted last
+    history: list[str] = field(default_factory=list[str])
+    parameters: dict[str, str | None] = field(default_factory=dict[str, str | None])
 
 
 @dataclass
@@ -50,7 +55,8 @@ class NaiveSession:
     queues: tuple[str, ...] = ()
     slots: int = 0
     dispatched: list[str] = field(default_factory=list[str])  # job ids that take a slot
-    held: list[str] = field(default_factory=list[str])  # all job ids, in the order of their grants
+    held: list[str | int] = field(default_factory=list[str | int])
+    """Ids of granted jobs, and tokens of what was fetched by contract, in the order in which they were given."""
 
 
 @dataclass
@@ -63,6 +69,7 @@ class NaiveLock:
     waiters: list[tuple[int, int, int]] = field(
         default_factory=list[tuple[int, int, int]]
     )  # ticket, session, ttl
+    owner: str = ""  # of a lock that was taken by contract
 
 
 class Naive:
@@ -72,6 +79,7 @@ class Naive:
         self.lt = 0
         self.lost_max = LOST_MAX
         self.changes = 0
+        self.history_max = HISTORY_MAX
         self.jobs: dict[str, NaiveJob] = {}
         self.queues: dict[str, list[tuple[int, int, str]]] = {"q1": [], "q2": []}  # -priority, place, job
         self.paused: set[str] = set()
@@ -96,34 +104,62 @@ class Naive:
     # states
 
     def enter(self, job: NaiveJob, state: str, *, due: int = 0) -> None:
-        was = job.state
-        job.state, job.entered, job.due, job.expires = state, self.change(), due, 0
-        job.token = job.reported = 0
-        if was in ("Succeeded", "Deleted"):
-            self.stats[was.lower()] -= 1
-        if was in ENDED and job.spec.unique_key and not job.spec.unique_ms:
-            self.unique.setdefault(job.spec.unique_key, (job.id, 0))
+        """A change of state by the store's own lifecycle: it counts, and sets when the job is evicted."""
+        if job.state in ("Succeeded", "Deleted"):
+            self.stats[job.state.lower()] -= 1
+        job.token = job.expires = 0
+        self.move(job, state, due=due)
         if state in ENDED:
             self.end(job)
 
+    def move(self, job: NaiveJob, state: str, *, due: int = 0) -> None:
+        """What any change of state does, whoever asks for it."""
+        was = job.state
+        job.state, job.entered, job.due, job.reported = state, self.change(), due, 0
+        self.remember(job, state)
+        if was in ENDED and job.spec.unique_key and not job.spec.unique_ms:
+            self.unique.setdefault(job.spec.unique_key, (job.id, 0))
+        if state in ENDED:
+            self.ended.append(job.id)
+            if self.unique.get(job.spec.unique_key) == (job.id, 0):
+                del self.unique[job.spec.unique_key]
+
+    def remember(self, job: NaiveJob, state: str) -> None:
+        job.history = [*job.history, state][-self.history_max :]
+
     def end(self, job: NaiveJob) -> None:
-        self.ended.append(job.id)
         ttl = {"Failed": 7 * DAY_MS, "Quarantined": None}.get(job.state, job.spec.retention_ms or DAY_MS)
         job.expires = 0 if ttl is None else self.lt + ttl
         if job.state != "Quarantined":
             self.stats[job.state.lower()] += 1
-        if self.unique.get(job.spec.unique_key) == (job.id, 0):
-            del self.unique[job.spec.unique_key]
 
-    def put(self, job: NaiveJob, *, head: bool = False) -> None:
-        place = -self.change() if head else self.change()
-        entries = self.queues[job.spec.queue]
-        entries.append((-job.spec.priority, place, job.id))
+    def put(self, job: NaiveJob, *, head: bool = False, queue: str = "") -> None:
+        self.place(queue or job.spec.queue, job.spec.priority, job.id, head=head)
+
+    def place(self, queue: str, priority: int, job_id: str, *, head: bool = False) -> None:
+        rank = -self.change() if head else self.change()
+        entries = self.queues[queue]
+        entries.append((-priority, rank, job_id))
         entries.sort()
 
-    def unput(self, job_id: str) -> None:
+    def unput(self, job_id: str) -> int:
+        """Returns how many places it had."""
+        before = sum(map(len, self.queues.values()))
         for name, entries in self.queues.items():
             self.queues[name] = [entry for entry in entries if entry[2] != job_id]
+        return before - sum(map(len, self.queues.values()))
+
+    def is_queued(self, job_id: str) -> bool:
+        return any(entry[2] == job_id for entries in self.queues.values() for entry in entries)
+
+    def take(self, queue: str) -> NaiveJob | None:
+        """The first that can run and that nobody runs; places that lead nowhere are dropped on the way."""
+        while self.queues[queue]:
+            job = self.jobs.get(self.queues[queue].pop(0)[2])
+            if job is not None and job.state in RUNNABLE and self.holder(job.id) is None:
+                job.taken_from = queue
+                return job
+        return None
 
     def start(self, job: NaiveJob) -> None:
         due = self.wt + job.spec.delay_ms
@@ -140,7 +176,9 @@ class Naive:
             self.release_children(self.ended.pop(0))
         while (offer := self.next_offer()) is not None:
             session, queue = offer
-            job = self.jobs[self.queues[queue].pop(0)[2]]
+            job = self.take(queue)
+            if job is None:
+                continue
             self.turns.remove(session.id)
             session.dispatched.append(job.id)
             self.grant(session, job)
@@ -192,32 +230,38 @@ class Naive:
             self.offer_slot(session)
 
     def withdraw(self, job: NaiveJob) -> None:
+        self.revoke(job)
+        self.unput(job.id)
+
+    def revoke(self, job: NaiveJob) -> None:
+        """It is taken away from whoever runs it."""
         session = self.holder(job.id)
         if session is not None:
             self.cancelled.append((session.id, job.id))
             self.let_go(job.id)
-        self.unput(job.id)
 
     def lose(self, job: NaiveJob) -> None:
         self.let_go(job.id)
         job.lost += 1
         if job.lost >= self.lost_max:
+            self.unput(job.id)
             self.enter(job, "Quarantined")
             return
         self.enter(job, "Enqueued")
-        self.put(job, head=job.lost == 1)
+        self.put(job, head=job.lost == 1, queue=job.taken_from)
 
     def give_back(self, job: NaiveJob) -> None:
         self.let_go(job.id)
         self.enter(job, "Enqueued")
-        self.put(job, head=True)
+        self.put(job, head=True, queue=job.taken_from)
 
     def end_session(self, session: NaiveSession, *, lost: bool) -> None:
         session.slots = 0
         if session.id in self.turns:
             self.turns.remove(session.id)
-        for job_id in reversed(list(session.held)):
-            (self.lose if lost else self.give_back)(self.jobs[job_id])
+        for held in reversed(list(session.held)):
+            if held in session.held:  # a job that is quarantined is taken from all
+                self.part_with(held, lost=lost)
         for lock in self.locks.values():
             lock.waiters = [waiter for waiter in lock.waiters if waiter[1] != session.id]
         own = [(lock.granted, name) for name, lock in self.locks.items() if lock.session == session.id]
@@ -226,15 +270,18 @@ class Naive:
                 self.pass_on(name)
         del self.sessions[session.id]
 
+    def part_with(self, held: str | int, *, lost: bool) -> None:
+        (self.lose if lost else self.give_back)(self.jobs[str(held)])
+
     # reports
 
     def refusal(self, job_id: str, token: int) -> str | None:
         job = self.jobs.get(job_id)
         if job is None:
             return "not_found"
-        if job.token == token:
+        if token and job.token == token:
             return None
-        return "wrong_state" if job.reported == token else "lease_lost"
+        return "wrong_state" if token and job.reported == token else "lease_lost"
 
     def complete(self, job: NaiveJob, token: int) -> None:
         self.let_go(job.id)

@@ -6,8 +6,10 @@ Like `naive_jobs`, it shares no rule with `quorker.core.jobs`. Time is given fro
 from __future__ import annotations
 
 from collections import defaultdict
+from hashlib import blake2b
 
-from quorker.sim.model.jobs import RELEASES, Naive, NaiveJob, NaiveSession
+from quorker.core.jobs.new_job import RetryPolicy
+from quorker.sim.model.jobs import ENDED, RELEASES, Naive, NaiveJob, NaiveSession
 
 GRACE_MS = 30_000
 PIECE = 500
@@ -40,14 +42,19 @@ class NaiveTimed(Naive):
             self.enter(job, "Enqueued")
             self.put(job)
 
-    def enter(self, job: NaiveJob, state: str, *, due: int = 0) -> None:
-        if job.id in self.unresolved:
+    def move(self, job: NaiveJob, state: str, *, due: int = 0) -> None:
+        if job.state in ENDED and job.id in self.unresolved:
             self.unresolved.remove(job.id)
-        super().enter(job, state, due=due)
+        super().move(job, state, due=due)
         self.touched[job.id] = None
         if self.ended and self.ended[-1] == job.id and self.children(job.id):
-            self.unresolved.append(job.id)
+            self.leave_unresolved(job.id)
         self.ended.clear()
+
+    def leave_unresolved(self, parent_id: str) -> None:
+        """There are continuations of it to be dealt with."""
+        if parent_id not in self.unresolved:
+            self.unresolved.append(parent_id)
 
     def grant(self, session: NaiveSession, job: NaiveJob) -> None:
         super().grant(session, job)
@@ -64,14 +71,16 @@ class NaiveTimed(Naive):
 
     def spend_attempt(self, job: NaiveJob, token: int, final: bool) -> str:
         job.failures += 1
-        policy = job.spec.retry
-        assert policy is not None
-        if final or job.failures > policy.attempts:
-            self.enter(job, "Failed" if policy.on_exceed == "fail" else "Deleted")
-            job.reported = token if job.state == "Failed" else 0
+        policy = job.spec.retry or RetryPolicy()
+        is_over = final or job.failures > policy.attempts
+        if is_over and policy.on_exceed == "fail":
+            self.enter(job, "Failed")
+            job.reported = token
             return job.state
-        delay = policy.delays_ms[min(job.failures, len(policy.delays_ms)) - 1]
-        if delay:
+        self.remember(job, "Failed")
+        if is_over:
+            self.enter(job, "Deleted")
+        elif delay := retry_delay(policy, job):
             self.enter(job, "Scheduled", due=self.wt + delay)
         else:
             self.enter(job, "Enqueued")
@@ -104,7 +113,7 @@ class NaiveTimed(Naive):
     # ------------------------------------------------------------------ time, in pieces
 
     def release_due(self) -> int:
-        scheduled = [job for job in self.jobs.values() if job.state == "Scheduled"]
+        scheduled = [job for job in self.jobs.values() if job.due]
         first = sorted(scheduled, key=lambda job: (job.due, job.entered))[: self.piece]
         due = [job for job in first if job.due <= self.wt]
         for job in due:
@@ -124,8 +133,10 @@ class NaiveTimed(Naive):
     def evict_piece(self) -> tuple[int, int]:
         """(jobs, queue entries): continuations that still wait for an old job are deleted before it, and count."""
         old = [job for job in self.jobs.values() if job.expires]
-        rows = sorted((job.expires, job.created, job.id) for job in old)[: self.piece]
-        evicted = spent = 0
+        held = self.all_held()
+        free = [job for job in old if job.id not in held]
+        rows = sorted((job.expires, job.created, job.id) for job in free)[: self.piece]
+        evicted = orphans = spent = 0
         for expires, _, job_id in rows:
             if expires > self.lt or spent >= self.piece or job_id in self.unresolved:
                 break
@@ -137,15 +148,21 @@ class NaiveTimed(Naive):
             spent += 1 + min(len(waiting), self.piece - spent)
             if self.children(job_id):
                 break
-            self.drop(job_id)
+            orphans += self.drop(job_id)
             evicted += 1
-        return evicted, 0  # what has ended stands in no queue
+        return evicted, orphans
 
-    def drop(self, job_id: str) -> None:
+    def all_held(self) -> set[str | int]:
+        """Ids of jobs that somebody holds: they are not evicted."""
+        return {held for session in self.sessions.values() for held in session.held}
+
+    def drop(self, job_id: str) -> int:
+        """Returns how many places in queues it leaves."""
         job = self.jobs.pop(job_id)
         self.touched[job_id] = None
         if self.unique.get(job.spec.unique_key) == (job_id, 0):
             del self.unique[job.spec.unique_key]
+        return self.unput(job_id)
 
     def expire_keys(self) -> int:
         due = sorted((held[1], key) for key, held in self.unique.items() if held[1])[: self.piece]
@@ -160,6 +177,15 @@ class NaiveTimed(Naive):
         for name in gone:
             self.pass_on(name)
         return len(gone)
+
+
+def retry_delay(policy: RetryPolicy, job: NaiveJob) -> int:
+    """Milliseconds; without a list the curve of the original, whose jitter is drawn from the id and the failure."""
+    nth = job.failures
+    if policy.delays_ms:
+        return policy.delays_ms[min(nth, len(policy.delays_ms)) - 1]
+    jitter = int.from_bytes(blake2b(f"{job.id}:{nth}".encode(), digest_size=8).digest(), "big") % 30
+    return ((nth - 1) ** 4 + 15 + jitter * nth) * 1000
 
 
 def is_decided(child: NaiveJob, parent_state: str) -> bool:

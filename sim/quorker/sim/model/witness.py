@@ -2,13 +2,13 @@
 
 This is linearizability as a check instead of a search: every reply has its place in the log, so the model needs no
 guessing. It knows ids and tokens only from what the store said, and shares no rule with it; the rules are those of
-`naive_jobs` and `naive_collections`. That places in the log respect real time is checked in `real_time`.
+`jobs`, `timed`, `contract` and `collections`. That places in the log respect real time is checked in `real_time`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs import commands as c
 from quorker.core.jobs.batch import Entry, decode_group
@@ -16,26 +16,28 @@ from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome, Reply
 from quorker.core.jobs.store import JobStore
 from quorker.sim.model.collections import NaiveCollections
+from quorker.sim.model.contract import NaiveContract
 from quorker.sim.model.jobs import NaiveJob, NaiveLock, NaiveSession
-from quorker.sim.model.timed import NaiveTimed
 from quorker.sim.oracles.checks import Violation
 
 WINDOW: Final = 4096
 ORACLE: Final = "witness [C1]"
+JobData: TypeAlias = tuple[str, dict[str, str | None]] | None
+"""State and parameters of a job; None when it is not there."""
 
 
 class Witness:
     """Replays entries in the order of the log. `value_at` tells what a counter or a job was at an earlier index."""
 
     def __init__(self) -> None:
-        self.naive = NaiveTimed()
+        self.naive = NaiveContract()
         self.collections = NaiveCollections()
         self.index = 0
         self.replies: dict[int, dict[int, Reply]] = {}  # session -> sequence -> reply
         self.acked: dict[int, int] = {}
         self.nonces: dict[int, int] = {}
         self.names: dict[int, str] = {}
-        self._states: dict[str, list[tuple[int, str]]] = {}
+        self._past: dict[str, list[tuple[int, JobData]]] = {}
         self._told: Reply = (0, None)  # what the store said to the command at hand
         self._session = 0
         self._seq = 0
@@ -87,21 +89,28 @@ class Witness:
         self.collections.log(index)
         for job_id in naive.touched:
             job = naive.jobs.get(job_id)
-            self._states.setdefault(job_id, []).append((index, "" if job is None else job.state))
+            data = None if job is None else (job.state, dict(job.parameters))
+            self._past.setdefault(job_id, []).append((index, data))
         naive.touched.clear()
 
     def on_read(self, name: str, about: str, index: int, value: Any) -> None:
         """A read that reflects the log up to `index` must have this value."""
         if name == "counter":
             expected: object = self.collections.counter_at(about, index)
+        elif name == "job":
+            expected = self._data_at(about, index)
+            value = None if value is None else (value["state"] or "", value["parameters"])
         else:
-            past = [state for at, state in self._states.get(about, []) if at <= index]
-            expected = past[-1] if past else ""
+            expected = (self._data_at(about, index) or ("",))[0]
             value = "" if value is None else value["name"]
         if value != expected:
             raise Violation(
                 ORACLE, f"{name} of {about} at {index} is read as {value!r}, must be {expected!r}"
             )
+
+    def _data_at(self, job_id: str, index: int) -> JobData:
+        past = [data for at, data in self._past.get(job_id, []) if at <= index]
+        return past[-1] if past else None
 
     def _renew(self, session_id: int, acked_below: int) -> None:
         session = self.naive.sessions.get(session_id)
@@ -130,7 +139,16 @@ class Witness:
         way = self._ways.get(command.__class__)
         if way is not None:
             return way(command)
-        return (0, self.collections.perform(command))
+        return (0, self._operate(command, None if self._told[0] else self._told[1]))
+
+    def _operate(self, op: Any, told: Any) -> Any:
+        """The value of an operation of the storage contract; `told`: what the store says that it is."""
+        if self.naive.knows(op.__class__):
+            return self.naive.perform(op, told, self._session)
+        return self.collections.perform(op)
+
+    def replays(self, kind: type[Any]) -> bool:
+        return kind in self._ways or self.naive.knows(kind) or self.collections.knows(kind)
 
     def _agree(self, what: str, told: object, expected: object) -> None:
         if told != expected:
@@ -208,13 +226,14 @@ class Witness:
 
     def _fetch(self, command: c.FetchJobs) -> Reply:
         session, naive = self._own(), self.naive
-        open_queues = [name for name in command.queues if name not in naive.paused]
-        waiting = [entry[2] for name in open_queues for entry in naive.queues[name]][: command.limit]
+        taken: list[str] = []
+        for name in [name for name in command.queues if name not in naive.paused]:
+            while len(taken) < command.limit and (job := naive.take(name)) is not None:
+                naive.grant(session, job)
+                taken.append(job.id)
         grants = [c.grant_from_wire(wire) for wire in self._told[1]]
-        self._agree("fetched jobs", [grant.job_id for grant in grants], waiting)
+        self._agree("fetched jobs", [grant.job_id for grant in grants], taken)
         for grant in grants:
-            naive.unput(grant.job_id)
-            naive.grant(session, naive.jobs[grant.job_id])
             self._learn(grant)
         return self._told
 
@@ -277,13 +296,15 @@ class Witness:
 
         return self._report(command.job_id, command.token, give_back)
 
-    def _moved(self, command: Any, already: str, move: Callable[[NaiveJob], None]) -> Reply:
+    def _moved(
+        self, command: Any, is_done: Callable[[NaiveJob], bool], move: Callable[[NaiveJob], None]
+    ) -> Reply:
         job = self.naive.jobs.get(command.job_id)
         if job is None:
             return (1, "not_found", "")
         if command.expected_states and job.state not in command.expected_states:
             return (1, "wrong_state", "")
-        if job.state == already:
+        if is_done(job):
             return (0, False)
         move(job)
         return (0, True)
@@ -293,7 +314,7 @@ class Witness:
             self.naive.withdraw(job)
             self.naive.enter(job, "Deleted")
 
-        return self._moved(command, "Deleted", delete)
+        return self._moved(command, lambda job: job.state == "Deleted", delete)
 
     def _requeue(self, command: c.RequeueJob) -> Reply:
         def requeue(job: NaiveJob) -> None:
@@ -301,7 +322,8 @@ class Witness:
             self.naive.enter(job, "Enqueued")
             self.naive.put(job)
 
-        return self._moved(command, "Enqueued", requeue)
+        is_there = self.naive.is_queued(command.job_id)
+        return self._moved(command, lambda job: is_there and job.state == "Enqueued", requeue)
 
     def _reschedule(self, command: c.RescheduleJob) -> Reply:
         due = self.naive.wt + command.delay_ms if command.at_wt is None else command.at_wt
@@ -310,7 +332,7 @@ class Witness:
             self.naive.revive(job)
             self.naive.enter(job, "Scheduled", due=max(1, due))
 
-        return self._moved(command, "", reschedule)
+        return self._moved(command, lambda _: False, reschedule)
 
     def _pause(self, command: c.SetQueuePaused) -> Reply:
         changes = command.paused != (command.queue in self.naive.paused)
@@ -363,13 +385,14 @@ class Witness:
     def _expire_collections(self) -> int:
         return self.collections.expire(self.naive.piece)
 
-    def _maintain(self, _: c.Maintain) -> Reply:
+    def _maintain(self, command: c.Maintain) -> Reply:
         """How many queues are dropped is the store's own affair: an empty one cannot be told from one that is gone."""
         evicted, orphans = self.naive.evict_piece()
         self.naive.expire_keys()
         collections = self._expire_collections()
         locks = self.naive.expire_locks()
-        return (0, (evicted, orphans, self.naive.time_out(), locks, collections, self._told[1][5]))
+        reclaimed = self.naive.reclaim(command.invisibility_ms) + self.naive.time_out()
+        return (0, (evicted, orphans, reclaimed, locks, collections, self._told[1][5]))
 
     def _claim(self, _: c.ClaimDigest) -> Reply:
         return (0, None)
@@ -377,13 +400,18 @@ class Witness:
     def _limit(self, command: c.SetLimits) -> Reply:
         limits = Limits.from_values(command.values)
         self.naive.piece, self.naive.grace_ms = limits.piece, limits.timeout_grace_ms
+        self.naive.history_max = limits.history_max
         return (0, None)
 
     def _batch(self, command: c.Batch) -> Reply:
         for precondition in command.preconditions:
             if not self._holds(precondition):
                 return (1, "precondition_failed", "")
-        return (0, tuple(self.collections.perform(op) for op in command.ops))
+        told: Any = self._told[1] if not self._told[0] else ()
+        if len(told) != len(command.ops):
+            raise Violation(ORACLE, f"reply to a batch of {len(command.ops)} at {self.index} is {self._told}")
+        values = [self._operate(op, value) for op, value in zip(command.ops, told, strict=True)]
+        return (0, tuple(values))
 
     def _holds(self, precondition: c.Precondition) -> bool:
         match precondition:
@@ -396,7 +424,8 @@ class Witness:
                 lock = self.naive.locks.get(resource)
                 return lock is not None and lock.token == token and not 0 < lock.expires <= self.naive.lt
             case c.LeaseHeld(token):
-                return any(job.token == token for job in self.naive.jobs.values())
+                dispatched = any(job.token == token for job in self.naive.jobs.values() if job.token)
+                return dispatched or token in self.naive.fetched
             case _:
                 return self.collections.holds(precondition)
 
@@ -416,6 +445,7 @@ class Witness:
             self._agree(f"queue {name}", [job_id for job_id, _ in page], [e[2] for e in naive.queues[name]])
         self._agree("sessions", sorted(store.sessions), sorted(naive.sessions))
         self._agree("locks", sorted(store.locks), sorted(naive.locks))
+        naive.compare(store, self._agree)
         for state, count in naive.stats.items():
             self._agree(f"count of {state}", store.query("counter", {"key": f"stats:{state}"}), count)
         self.collections.compare(store, self._agree)

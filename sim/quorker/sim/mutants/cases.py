@@ -31,6 +31,10 @@ from quorker.sim.world.randomness import MILLION, Stream
 
 TRIO: Final = Profile("trio", (3,), (300, 900), 1, 40, 0)
 FIVE: Final = Profile("five", (5,), (300, 900), 1, 40, 0)
+CONTRACT_KINDS: Final = (
+    OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.ENQUEUE,
+    OpKind.COLLECT,
+)  # fmt: skip
 TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True, slower=3)
 
 
@@ -46,6 +50,17 @@ def churning(seed: int) -> Case:
 def busy(seed: int) -> Case:
     """Members with a job store, and clients that work."""
     return expand(seed, JOBS)
+
+
+def by_contract(seed: int) -> Case:
+    """Clients that speak the storage contract beside plain jobs, and nothing that disturbs them."""
+    draw, case = Stream(seed, "by contract"), busy(seed)
+    jobs = replace(case.jobs or JobsKnobs(), invisibility_ms=300)
+    ops = [
+        Op(at_ns, draw.choice(CONTRACT_KINDS), draw.between(1, jobs.clients), draw.below(1 << 16))
+        for at_ns in range(200 * MS, case.chaos_ns, 40 * MS)
+    ]
+    return replace(case, dead_in_calm=0, plan=(), traps=(), ops=tuple(ops), jobs=jobs)
 
 
 def colliding(seed: int) -> Case:
@@ -515,6 +530,7 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         short,
         churning,
         busy,
+        by_contract,
         colliding,
         colliding_five,
         colliding_politely,

@@ -6,6 +6,7 @@ from typing import Final
 
 from quorker.sim.mutants import (
     client,
+    contract,
     damage,
     elections,
     log_time,
@@ -32,6 +33,7 @@ AREAS: Final = (
     storage,
     log_time,
     store,
+    contract,
     sessions,
     client,
     replica,

@@ -13,23 +13,31 @@ from typing import Any, Final
 from quorker.core.jobs.batch import decode_entry, decode_group
 from quorker.core.jobs.commands import (
     AcquireLock,
+    AddToQueue,
+    Batch,
     Command,
     CompleteJob,
+    CreateJob,
     DeleteJob,
     EnqueueJobs,
+    ExpireJob,
     FailJob,
     FetchJobs,
+    FetchNext,
     NewJob,
     OpenSession,
     ReleaseJob,
     ReleaseLock,
     RequeueJob,
     RescheduleJob,
+    SetJobState,
+    TryLock,
     decode,
     grant_from_wire,
 )
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Cancelled, LockGrant, Outcome, Reply
+from quorker.core.jobs.records import Job
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry, NodeId
@@ -95,7 +103,7 @@ class JobOracles:
         self._replies: dict[tuple[int, int], Reply] = {}
         self._last = (0, 0, 0, 0)  # index, lt, wt, true time of the newest batch
         self.holders: dict[str, Holding] = {}
-        self._job_token = 0
+        self._job_token = self._fetch_token = 0
         self._lock_tokens: dict[str, int] = {}
         self._locks: dict[str, Holding] = {}  # those that are bound to a session
         self._sessions: dict[int, Life] = {}  # those that live
@@ -111,6 +119,9 @@ class JobOracles:
         self._keys: dict[str, str] = {}  # unique key -> the job that was made for it last
         self.orders: dict[bytes, Order] = {}
         self.ended: dict[str, None] = {}
+        self.foreign: dict[
+            str, None
+        ] = {}  # jobs with a lifecycle of somebody else: what comes of them is theirs
         self.grants = self.completions = 0
         self.real_time = RealTime()
         self.lease_gaps = LeaseGaps(rate_ppm_max)
@@ -118,7 +129,10 @@ class JobOracles:
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
-        self._judges: dict[type[Any], Callable[[int, Any, Reply], None]] = {
+        self._judges = self._judges_by_command()
+
+    def _judges_by_command(self) -> dict[type[Any], Callable[[int, Any, Reply], None]]:
+        return {
             OpenSession: self._on_opened,
             EnqueueJobs: self._on_enqueued,
             CompleteJob: self._on_completed,
@@ -130,6 +144,13 @@ class JobOracles:
             FetchJobs: self._on_fetched,
             AcquireLock: self._on_lock_asked,
             ReleaseLock: self._on_unlocked,
+            Batch: self._on_batch,
+            CreateJob: self._on_taken_over,
+            SetJobState: self._on_taken_over,
+            ExpireJob: self._on_taken_over,
+            AddToQueue: self._on_queued,
+            FetchNext: self._on_fetched_by_contract,
+            TryLock: self._on_tried,
         }
 
     @property
@@ -292,7 +313,8 @@ class JobOracles:
     def _judge_key(self, key: str, job_id: str) -> None:
         """As long as the job that was made for a key has not ended, the key stands for it."""
         holder = self._keys.get(key, job_id)
-        if holder != job_id and holder not in self.ended and holder not in self._finishing:
+        over = holder in self.ended or holder in self._finishing or holder in self.foreign
+        if holder != job_id and not over:
             raise Violation("one job per key", f"{key} stands for {holder}, and became {job_id}")
         self._keys[key] = job_id
 
@@ -367,6 +389,46 @@ class JobOracles:
                 self._freed.add(self.holders.pop(grant.job_id).token)
             self._on_granted(session, grant, self.wt)
 
+    # ------------------------------------------------------------------ by contract
+
+    def _on_batch(self, session: int, command: Batch, reply: Reply) -> None:
+        """Contract operations never refuse by themselves, so each is judged as if it had come alone."""
+        for op, value in zip(command.ops, reply[1], strict=True) if not reply[0] else ():
+            judge = self._judges.get(type(op))
+            if judge is not None:
+                judge(session, op, (0, value))
+
+    def _on_taken_over(self, _: int, command: CreateJob | SetJobState | ExpireJob, reply: Reply) -> None:
+        """From now on its states are somebody else's business: it may run and end again, or never."""
+        self._take_over(str(reply[1]) if isinstance(command, CreateJob) else command.job_id)
+
+    def _take_over(self, job_id: str) -> None:
+        self.foreign[job_id] = None
+        self._completed.pop(job_id, None)
+        self._due_wt[job_id] = 0
+
+    def _on_queued(self, _: int, command: AddToQueue, reply: Reply) -> None:
+        """Whoever puts it there does not wait until it is due."""
+        self._due_wt[command.job_id] = 0
+
+    def _on_fetched_by_contract(self, _: int, command: FetchNext, reply: Reply) -> None:
+        """Tokens grow [C6]. The same job may be in other hands as well: a queue may have it twice."""
+        if reply[0] or reply[1] is None:
+            return
+        answer: Any = reply[1]
+        job_id, token = str(answer[0]), int(answer[2])
+        self._take_over(job_id)
+        if token <= self._fetch_token:
+            raise Violation("tokens grow [C6]", f"{job_id} is fetched by {token} after {self._fetch_token}")
+        self._fetch_token = token
+
+    def _on_tried(self, session: int, command: TryLock, reply: Reply) -> None:
+        """The same token again is a renewal."""
+        answer: Any = reply[1]
+        token = 0 if reply[0] else int(answer)
+        if token and token != self._lock_tokens.get(command.resource):
+            self._on_locked(session, LockGrant(command.resource, token, 0), bound=False)
+
     # ------------------------------------------------------------------ locks
 
     def _on_lock_asked(self, session: int, command: AcquireLock, reply: Reply) -> None:
@@ -413,6 +475,7 @@ class JobOracles:
             if len(ids) > 1:
                 raise Violation("applied once [C2]", f"{payload!r} became {ids}")
             evicted = order.brief and all(job_id in self.ended for job_id in order.ids)
+            evicted = evicted or any(job_id in self.foreign for job_id in order.ids)
             if order.fate == "acknowledged" and not ids and not order.shared and not evicted:
                 raise Violation("acknowledged is not lost [J1]", f"{payload!r} is not in the store")
             if order.fate == "refused" and ids:
@@ -428,23 +491,22 @@ class JobOracles:
         return [
             f"{job.id} {job.state}"
             for job in store.jobs.values()
-            if job.state in WAITING and not (job.state == "Awaiting" and _waits_for_good(store, job.spec))
+            if job.state in WAITING and job.id not in self.foreign and not self._waits_for_good(store, job)
         ]
+
+    def _waits_for_good(self, store: JobStore, job: Job) -> bool:
+        """For an end that nobody owes it: of one that failed, of somebody else's, or of one that waits for good itself."""
+        parent = store.jobs.get(job.spec.parent_id)
+        if job.state != "Awaiting" or parent is None:
+            return False
+        if parent.state in ("Failed", "Quarantined"):
+            return job.spec.on == "success"
+        return parent.id in self.foreign or self._waits_for_good(store, parent)
 
     @property
     def latest_due_wt(self) -> int:
         """The latest instant that any job was asked to wait for."""
         return max(self._due_wt.values(), default=0)
-
-
-def _waits_for_good(store: JobStore, spec: NewJob) -> bool:
-    """For the success of one that failed, until somebody revives that; or for one that waits for good itself."""
-    parent = store.jobs.get(spec.parent_id)
-    if parent is None:
-        return False
-    if parent.state in ("Failed", "Quarantined"):
-        return spec.on == "success"
-    return parent.state == "Awaiting" and _waits_for_good(store, parent.spec)
 
 
 def _commands(groups: list[bytes]) -> Iterator[tuple[int, int, Any]]:

@@ -15,6 +15,7 @@ from quorker.core.raft.messages import (
     AppendResponse,
     ConfState,
     Entry,
+    EntryKind,
     Forgotten,
     HardState,
     HeartbeatResponse,
@@ -48,6 +49,10 @@ def entry(index: int, term: int = 2, data: bytes = b"") -> Entry:
     return Entry(term, index, data)
 
 
+def change(index: int) -> Entry:
+    return Entry(2, index, b"", EntryKind.CONFIG_V2)
+
+
 class Trial:
     """Three members with disks, and the oracles over them."""
 
@@ -67,8 +72,11 @@ class Trial:
         self.oracles.on_persist(node_id, record, before)
         self.oracles.on_durable(node_id, self.disks[node_id].write(record, None))
 
-    def lead(self, node_id: int, term: int) -> None:
+    def lead(self, node_id: int, term: int, voters: tuple[int, ...] | None = None) -> None:
+        """It becomes leader by the votes of `voters`; left out: by that of its neighbour."""
         self.members[node_id].term = term
+        for voter in (node_id % 3 + 1,) if voters is None else voters:
+            self.oracles.seen[voter].granted.setdefault(term, node_id)
         self.oracles.on_leader(node_id, term, self.members[node_id])
 
     def commit(self, node_id: int, index: int, leads: bool = True) -> None:
@@ -102,6 +110,33 @@ def test_a_lawful_run_is_accepted(trial: Trial) -> None:
     trial.oracles.on_state(2, 3, state)
     trial.lead(2, 3)
     trial.oracles.scan()
+
+
+def test_a_leader_without_a_majority_of_votes(trial: Trial) -> None:
+    rejects("elected by majorities [R10]", lambda: trial.lead(1, 2, voters=()))
+
+
+def test_a_leader_with_the_votes_of_the_new_voters_only(trial: Trial) -> None:
+    trial.members[1].conf_state = ConfState((1, 2), voters_outgoing=(1, 3))
+    rejects("elected by majorities [R10]", lambda: trial.lead(1, 2, voters=(2,)))
+    trial.lead(1, 2, voters=(2, 3))
+
+
+def test_a_vote_for_another_elects_nobody(trial: Trial) -> None:
+    trial.oracles.seen[2].granted[2] = 3
+    rejects("elected by majorities [R10]", lambda: trial.lead(1, 2))
+
+
+def test_a_change_over_a_change_that_is_not_committed(trial: Trial) -> None:
+    trial.lead(1, 2)
+    trial.write(1, change(2), entry(3))
+    rejects("one change at a time [R10]", lambda: trial.write(1, change(4)))
+
+
+def test_a_change_over_a_committed_one_and_the_copies_of_others_are_lawful(trial: Trial) -> None:
+    trial.committed(change(2))
+    trial.write(1, entry(3), change(4))
+    trial.write(2, entry(3), change(4))
 
 
 def test_two_leaders_of_one_term(trial: Trial) -> None:
@@ -148,7 +183,7 @@ def test_a_commit_without_a_durable_majority(trial: Trial) -> None:
 def test_a_commit_over_one_half_of_a_joint_configuration(trial: Trial) -> None:
     trial.members[1].conf_state = ConfState((1, 2), (), (3,))
     trial.oracles.on_started(1, trial.members[1], 1)
-    trial.lead(1, 2)
+    trial.lead(1, 2, voters=(2, 3))
     trial.write(1, entry(2))
     trial.write(2, entry(2))
     rejects("commit on durable majority", lambda: trial.commit(1, 2))

@@ -18,6 +18,7 @@ from quorker.core.raft.messages import (
     AppendResponse,
     ConfState,
     Entry,
+    EntryKind,
     Forgotten,
     Heartbeat,
     HeartbeatResponse,
@@ -126,12 +127,24 @@ class Oracles:
             raise Violation("election safety", f"n{other} and n{node_id} both lead term {term}")
         if not any(node_id in voters for voters in majorities_of(raft.conf_state)):
             raise Violation("leader is a voter", f"n{node_id} leads term {term} of {raft.conf_state}")
+        self._must_be_elected(node_id, term, raft.conf_state)
         self.leading[term] = raft
         self.highest_term = max(self.highest_term, term)
         index = self.commit_index
         while index > FIRST and self.committed_in[index - FIRST - 1] >= term:
             index -= 1
         self._must_hold(node_id, term, raft, index)
+
+    def _must_be_elected(self, node_id: NodeId, term: int, conf_state: ConfState) -> None:
+        """§5.2, §6: by those whose grants have left them, and by itself."""
+        seen = self.seen
+        for voters in majorities_of(conf_state):
+            by = [voter for voter in voters if voter == node_id or seen[voter].granted.get(term) == node_id]
+            if 2 * len(by) <= len(voters):
+                raise Violation(
+                    "elected by majorities [R10]",
+                    f"n{node_id} leads term {term}, elected by {by} of {voters}",
+                )
 
     def _must_hold(self, node_id: NodeId, term: int, raft: MemberView, index: int) -> None:
         if index <= FIRST or index < raft.log.first_index:
@@ -240,11 +253,25 @@ class Oracles:
             known = written.get(name)
             if known is None:
                 written[name] = (entry, previous_term)
+                if entry.kind is not EntryKind.NORMAL:
+                    self._must_be_the_only_change(node_id, entry, previous_term)
             elif (known[0] is not entry and known[0] != entry) or _differ(known[1], previous_term):
                 raise Violation(
                     "log matching", f"n{node_id} writes {name} after {previous_term}, unlike another"
                 )
             previous_term = entry.term
+
+    def _must_be_the_only_change(self, node_id: NodeId, change: Entry, previous_term: int | None) -> None:
+        """§6: the change before this one was committed when it was written first, by whoever proposed it."""
+        index, term = change.index - 1, previous_term
+        while index > self.commit_index and term is not None:
+            earlier, before = self._written[index, term]
+            if earlier.kind is not EntryKind.NORMAL:
+                raise Violation(
+                    "one change at a time [R10]",
+                    f"n{node_id} proposes the change {change.index} over {index}, which is not committed",
+                )
+            index, term = index - 1, before
 
     def on_durable(self, node_id: NodeId, problem: str) -> None:
         if problem:

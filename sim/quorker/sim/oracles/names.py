@@ -13,6 +13,8 @@ ORACLES: Final[dict[str, str]] = {
     "one vote": "a member votes for one candidate in a term, across restarts",
     "no say": "a member that may have forgotten something says nothing that is counted",
     "leader is a voter": "whoever leads is a voter of its own configuration",
+    "elected by majorities [R10]": "whoever leads has the votes of a majority of each voter set of its configuration",
+    "one change at a time [R10]": "a configuration change is proposed only when the one before it is committed",
     "leader completeness": "a leader holds every entry committed in an earlier term",
     "log matching": "an index and a term name one entry with one history, on every disk",
     "state-machine safety": "no two members commit or apply different entries at one index",

@@ -27,6 +27,7 @@ FAST: Final = [mutant.name for mutant in fast()]
 EQUIVALENT: Final = [mutant.name for mutant in MUTANTS.values() if mutant.equivalent]
 OTHERS: Final = [python for python in interpreters() if python != sys.executable]
 CLEAN_RUNS: Final = {True: 5, False: 15}  # with and without a job store
+CLEAN_RUNS_OVERLOADED: Final = 2  # thousands of jobs are in the store, and looked at after each step
 EQUIVALENT_RUNS: Final = {True: 3, False: 15}
 REPLAYED_EVENTS_MAX: Final = (
     1_500  # what fails late, for want of progress, is left to the first of the three places
@@ -71,7 +72,8 @@ def test_what_is_called_equivalent_is_never_found(name: str) -> None:
 @pytest.mark.parametrize("name", GENERATORS)
 def test_runs_made_for_bugs_are_clean_without_them(name: str) -> None:
     generate = GENERATORS[name]
-    for seed in range(CLEAN_RUNS[generate(0).jobs is not None]):
+    runs = CLEAN_RUNS_OVERLOADED if name == "overloaded" else CLEAN_RUNS[generate(0).jobs is not None]
+    for seed in range(runs):
         assert run_case(generate(seed)).violation is None, seed
 
 
@@ -166,6 +168,15 @@ def seeds_that_failed() -> dict[str, int]:
     return {name: report.case.seed for name in runs_that_failed() if (report := found(name).report)}
 
 
+def middle_of_each_area() -> set[str]:
+    """Of each area the failing run of middle length."""
+    areas: dict[str, list[tuple[int, str]]] = {}
+    for name in runs_that_failed():
+        if report := found(name).report:
+            areas.setdefault(MUTANTS[name].area, []).append((report.events, name))
+    return {sorted(runs)[len(runs) // 2][1] for runs in areas.values()}
+
+
 def test_a_failing_seed_replays_bit_for_bit() -> None:
     assert len(runs_that_failed()) > len(FAST) // 2
     assert digests(seeds_that_failed()) == runs_that_failed()
@@ -177,5 +188,10 @@ def test_a_failing_seed_replays_with_other_hashes() -> None:
 
 @pytest.mark.skipif(not OTHERS, reason="no other interpreter from 3.11 on is installed")
 def test_a_failing_seed_replays_on_other_interpreters() -> None:
+    """Without msgpack's C part a run costs many times as much there, so each area has one."""
+    chosen = middle_of_each_area()
+    assert chosen
+    seeds = {name: seed for name, seed in seeds_that_failed().items() if name in chosen}
+    wanted = {name: left for name, left in runs_that_failed().items() if name in chosen}
     for python in OTHERS:
-        assert digests_in(Place(python), seeds_that_failed()) == runs_that_failed(), python
+        assert digests_in(Place(python), seeds) == wanted, python

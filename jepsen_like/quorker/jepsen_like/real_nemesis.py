@@ -120,16 +120,24 @@ class RealNemesis:
         self._case = case
         self._pace = pace
         self._ways = self._all_ways()
+        self._struck_all = trio.Event()
 
     async def run(self, started: float) -> None:
         async with trio.open_nursery() as nursery:
             for fault in self._case.plan:
                 nursery.start_soon(self._strike, fault, started)
 
+    async def wait_struck(self) -> None:
+        """Until every fault of the plan has struck; on a busy machine the last one may be late."""
+        if self._case.plan:
+            await self._struck_all.wait()
+
     async def _strike(self, fault: Fault, started: float) -> None:
         await trio.sleep_until(started + self._pace.seconds(fault.at_ns))
         node = await self._target(fault)
         self.struck[fault.kind] += 1
+        if self.struck.total() == len(self._case.plan):
+            self._struck_all.set()
         await self._ways[fault.kind](node, fault)
 
     async def _target(self, fault: Fault) -> int:

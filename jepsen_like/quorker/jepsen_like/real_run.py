@@ -69,9 +69,11 @@ async def _suffer(
     started = trio.current_time()
     async with trio.open_nursery() as asking:
         asking.start_soon(workload.run, started, clients)
-        with trio.move_on_at(started + seconds):
-            await nemesis.run(started)
-            await trio.sleep_forever()
+        async with trio.open_nursery() as breaking:
+            breaking.start_soon(nemesis.run, started)
+            await trio.sleep_until(started + seconds)
+            await nemesis.wait_struck()
+            breaking.cancel_scope.cancel()
         await cluster.recover()
 
 

@@ -31,7 +31,8 @@ from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 from quorker.sim.oracles import checks
 from quorker.sim.world.host import Host
 
-TWO_LEADERS: Final = ("election safety", "leader completeness")
+ELECTED: Final = "elected by majorities [R10]"
+TWO_LEADERS: Final = (ELECTED, "election safety", "leader completeness")
 
 
 @bug(

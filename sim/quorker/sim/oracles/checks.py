@@ -282,13 +282,13 @@ class Oracles:
         if self.disks[node_id].hard_state.forgotten and _has_a_say(message):
             raise Violation("no say", f"n{node_id} may have forgotten something, and sends {message}")
         promise = PROMISES.get(type(message))
-        if promise is None:
-            return
-        missing = promise(message, self.disks[node_id])
+        missing = promise(message, self.disks[node_id]) if promise else ""
         if missing:
             raise Violation("durable before sent", f"n{node_id} sends {message} but {missing}")
-        if type(message) is not VoteResponse:
-            return
+        if type(message) is VoteResponse:
+            self._on_vote(node_id, message)
+
+    def _on_vote(self, node_id: NodeId, message: VoteResponse) -> None:
         if message.pre_vote and not message.granted:
             self.note("pre-vote rejected")
         elif message.granted and not message.pre_vote:

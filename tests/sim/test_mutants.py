@@ -18,8 +18,8 @@ from quorker.sim.cases.expansion import JOBS, SHORT, expand
 from quorker.sim.mutants import catalogue
 from quorker.sim.mutants.cases import GENERATORS
 from quorker.sim.mutants.catalogue import MUTANTS, fast
-from quorker.sim.mutants.hunt import Finding, Verdict, digests, digests_in, hunt
-from quorker.sim.mutants.matrix import Row, is_accepted
+from quorker.sim.mutants.hunt import Finding, Verdict, digests, digests_in, hunt, left_behind
+from quorker.sim.mutants.matrix import Row, is_accepted, measure, replayed
 from quorker.sim.mutants.mutant import Mutant, Patch, PlantError, bug, planted
 from quorker.sim.runs.cluster import run_case
 
@@ -158,7 +158,7 @@ def runs_that_failed() -> dict[str, str]:
     """What the failing run of each fast mutant left behind, if it was not a long one."""
     reports = {name: found(name).report for name in FAST}
     return {
-        name: f"{report.digest} {report.violation}"
+        name: left_behind(report)
         for name, report in reports.items()
         if report is not None and report.events <= REPLAYED_EVENTS_MAX
     }
@@ -195,3 +195,12 @@ def test_a_failing_seed_replays_on_other_interpreters() -> None:
     wanted = {name: left for name, left in runs_that_failed().items() if name in chosen}
     for python in OTHERS:
         assert digests_in(Place(python), seeds) == wanted, python
+
+
+def test_a_run_that_does_not_replay_is_named() -> None:
+    name, place = FAST[0], Place(hash_seed="1")
+    row = measure(name)
+    assert replayed([row], [place], 1) == []
+    (told,) = replayed([replace(row, digest="another")], [place], 1)
+    assert name in told
+    assert place.name in told

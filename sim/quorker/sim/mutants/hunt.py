@@ -73,9 +73,14 @@ def replay(name: str, seed: int, sink: Callable[[str], None] | None = None) -> R
         return run_case(mutant.case(seed), sink)
 
 
+def left_behind(report: Report) -> str:
+    """What two runs must have in common to be the same."""
+    return f"{report.digest} {report.violation}"
+
+
 def digests(seeds: Mapping[str, int]) -> dict[str, str]:
     """What the run of each mutant's seed leaves behind."""
-    return {name: f"{(run := replay(name, seed)).digest} {run.violation}" for name, seed in seeds.items()}
+    return {name: left_behind(replay(name, seed)) for name, seed in seeds.items()}
 
 
 def digests_in(place: Place, seeds: Mapping[str, int]) -> dict[str, str]:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from typing import Final
 
+from quorker.sim.campaign.determinism import Place
 from quorker.sim.campaign.shrink import shrink
 from quorker.sim.mutants.catalogue import MUTANTS
-from quorker.sim.mutants.hunt import Verdict, hunt
+from quorker.sim.mutants.hunt import Verdict, digests_in, hunt, left_behind
 from quorker.sim.mutants.mutant import Mutant, planted
 
 SHRINK_RUNS: Final = 200
@@ -37,6 +39,7 @@ class Row:
     cpu_s: float = 0.0
     faults: int | None = None
     detail: str = ""
+    digest: str = ""  # what the run that showed it left behind
 
 
 def measure(name: str, runs_max: int = 0, shrinks: bool = False) -> Row:
@@ -58,6 +61,7 @@ def measure(name: str, runs_max: int = 0, shrinks: bool = False) -> Row:
         round(spent, 2),
         _shrunk_faults(mutant, report.case.seed) if report and shrinks else None,
         violation.detail[:200] if violation else mutant.equivalent,
+        left_behind(report) if report else "",
     )
 
 
@@ -73,6 +77,20 @@ def matrix(names: Iterable[str], jobs: int, measure_one: Callable[[str], Row] = 
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
         yield from pool.map(measure_one, names)
+
+
+def replayed(rows: Sequence[Row], places: Sequence[Place], jobs: int) -> list[str]:
+    """Run what showed each bug again in every place. What came out otherwise, a line each."""
+    wanted = {row.name: row.digest for row in rows if row.seed is not None}
+    seeds = {row.name: row.seed for row in rows if row.seed is not None}
+    with ThreadPoolExecutor(jobs) as pool:  # each place is a process of its own
+        answers = pool.map(partial(digests_in, seeds=seeds), places)
+        return [
+            f"{name}, seed {seeds[name]}: {place.name} leaves {found[name]}, not {digest}"
+            for place, found in zip(places, answers, strict=True)
+            for name, digest in wanted.items()
+            if found[name] != digest
+        ]
 
 
 FOUND_PERCENT_MIN: Final = 90

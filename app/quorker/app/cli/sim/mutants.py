@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 from quorker.app.cli.output import print_json
 from quorker.app.cli.sim.reports import Output
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
+from quorker.sim.campaign.determinism import everywhere
 from quorker.sim.mutants import matrix
 from quorker.sim.mutants.catalogue import MUTANTS, fast
 from quorker.sim.mutants.hunt import replay
@@ -27,9 +29,14 @@ def mutants(  # each is an option of the command line
     replay_seed: Annotated[
         int | None, Parameter(name="--replay", help="Tell the run of this seed, with the one bug planted.")
     ] = None,
+    replays: Annotated[
+        bool,
+        Parameter(name="--everywhere", help="Replay what showed each, by every interpreter and hash seed."),
+    ] = False,
     output: Output = "table",
 ) -> int:
-    """Plant bugs and look for them. Exits with 1 if more than a tenth is missed, or one is seen by another oracle."""
+    """Plant bugs and look for them. Exits with 1 if more than a tenth is missed, one is seen by another oracle, or a
+    run of one does not replay bit for bit."""
     names = _names(only, fast_only)
     if replay_seed is not None:
         return _replay(names, replay_seed)
@@ -40,7 +47,8 @@ def mutants(  # each is an option of the command line
         print_json([asdict(row) for row in rows])
     else:
         print(matrix.summary_of(rows))
-    return EXIT_OK if matrix.is_accepted(rows) else EXIT_REFUSED
+    differences = _replayed(rows, jobs) if replays else []
+    return EXIT_OK if matrix.is_accepted(rows) and not differences else EXIT_REFUSED
 
 
 def _names(only: tuple[str, ...], fast_only: bool) -> list[str]:
@@ -56,6 +64,17 @@ def _replay(names: list[str], seed: int) -> int:
     report = replay(names[0], seed, print)
     print(f"{report.violation or 'no promise is broken'}; digest {report.digest}")
     return EXIT_OK if report.violation is None else EXIT_REFUSED
+
+
+def _replayed(rows: list[Row], jobs: int) -> list[str]:
+    """Told on stderr, where it is in nobody's way."""
+    places = everywhere()
+    differences = matrix.replayed(rows, places, jobs)
+    for difference in differences:
+        print(difference, file=sys.stderr)
+    shown = sum(row.seed is not None for row in rows)
+    print(f"{shown} runs in each of {len(places)} places, {len(differences)} differences", file=sys.stderr)
+    return differences
 
 
 def _measured(names: list[str], runs: int, jobs: int, shrinks: bool, output: str) -> list[Row]:

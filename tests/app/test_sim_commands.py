@@ -73,8 +73,10 @@ def test_runs_for_programs(capsys: Capture, small: str) -> None:
     (row,) = document["runs"]
     assert (row["seed"], row["wrong"], row["replay"]) == (0, "", "")
     assert row["committed"] >= 2
-    assert main(["sim", "replay", "--seed", "3", "-o", "json"]) == EXIT_OK
-    assert json.loads(capsys.readouterr().out)["seed"] == 3
+    assert main(["sim", "replay", "--seed", "3", "--trace", "-o", "json"]) == EXIT_OK
+    told = capsys.readouterr()
+    assert json.loads(told.out)["seed"] == 3
+    assert told.err.count("\n") > 20, "the story goes where it is in no program's way"
 
 
 def test_a_violation_for_programs(capsys: Capture, small: str, hasty: None) -> None:

@@ -30,7 +30,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_clean_campaign_tells_its_speed_and_what_it_came_to(capsys: Capture, elsewhere: Path) -> None:
-    assert main(["sim", "fuzz", "--seeds", "5", "--start", "7"]) == EXIT_OK
+    assert main(["sim", "fuzz", "--jobs", "1", "--seeds", "5", "--start", "7"]) == EXIT_OK
     told = capsys.readouterr().out
     assert re.match(r"5 runs, \d+ events, \d+s simulated: [\d.]+ runs/s, [\d,]+ events/s per core\n", told)
     assert re.search(r"^duplicate of AppendEntries +in \d runs$", told, re.MULTILINE)
@@ -41,7 +41,7 @@ def test_a_failing_campaign_prints_the_lines_that_repeat_it(
     capsys: Capture, elsewhere: Path, hasty: None
 ) -> None:
     del hasty
-    assert main(["sim", "fuzz", "--seeds", "50"]) == EXIT_REFUSED
+    assert main(["sim", "fuzz", "--jobs", "1", "--seeds", "50"]) == EXIT_REFUSED
     told = capsys.readouterr().out
     assert re.search(r"^short seed \d+ breaks durable before sent: ", told, re.MULTILINE)
     by_seed = re.search(r"^  quorker sim (replay --seed \d+ --profile short) --trace$", told, re.MULTILINE)
@@ -57,7 +57,7 @@ def test_a_failing_campaign_prints_the_lines_that_repeat_it(
 
 def test_a_campaign_for_programs(capsys: Capture, hasty: None) -> None:
     del hasty
-    assert main(["sim", "fuzz", "--seeds", "5", "--keep-going", "-o", "json"]) == EXIT_REFUSED
+    assert main(["sim", "fuzz", "--jobs", "1", "--seeds", "5", "--keep-going", "-o", "json"]) == EXIT_REFUSED
     document = json.loads(capsys.readouterr().out)
     assert document["runs"] == 5
     assert document["profiles"] == ["short"]
@@ -66,16 +66,16 @@ def test_a_campaign_for_programs(capsys: Capture, hasty: None) -> None:
 
 
 def test_missing_coverage_fails_only_where_it_is_required(capsys: Capture) -> None:
-    assert main(["sim", "fuzz", "--seeds", "2"]) == EXIT_OK
+    assert main(["sim", "fuzz", "--jobs", "1", "--seeds", "2"]) == EXIT_OK
     assert (
         "never came up: fsync failed: a disk fails an fsync, and the process ends\n"
         in capsys.readouterr().out
     )
-    assert main(["sim", "fuzz", "--seeds", "2", "--require-coverage"]) == EXIT_REFUSED
+    assert main(["sim", "fuzz", "--jobs", "1", "--seeds", "2", "--require-coverage"]) == EXIT_REFUSED
 
 
 def test_a_campaign_goes_on_from_its_state(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = ["sim", "fuzz", "--state", "night.json"]
+    line = ["sim", "fuzz", "--jobs", "1", "--state", "night.json"]
     assert main([*line, "--seeds", "50"]) == EXIT_OK
     assert capsys.readouterr().out.startswith("50 runs, ")
     chunks: list[Chunk] = []
@@ -106,7 +106,7 @@ def test_an_interruption_keeps_what_was_done(capsys: Capture, monkeypatch: pytes
         ("--profile short,huge", "--profile 'huge' is not allowed; one or more of: short,churn,long,jobs"),
         ("--seeds 0", "--seeds 0: must be at least 1"),
         ("--start -3", "--start -3: must be at least 0"),
-        ("--jobs 0", "--jobs 0: must be at least 1"),
+        ("--jobs -1", "--jobs -1: must be at least 0"),
         ("--jobs 1000", "--jobs 1000: at most 256"),
         ("--time soon", "'soon' is no duration: write 90, 90s, 250ms, 10m, 2h or 1d"),
     ],

@@ -39,10 +39,14 @@ def test_a_failing_seed_becomes_a_small_scenario_that_fails_alike(
     assert violation.oracle == "durable before sent"
 
 
-def test_programs_read_what_is_left(capsys: Capture, hasty: None) -> None:
+def test_programs_read_what_is_left(
+    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hasty: None
+) -> None:
     del hasty
+    monkeypatch.chdir(tmp_path)
     assert main(["sim", "shrink", "--seed", "3", "-o", "json"]) == EXIT_REFUSED
     found = json.loads(capsys.readouterr().out)
+    assert load(found["file"]).expect.oracle == "durable before sent"
     assert (found["faults"], found["operations"], found["oracle"]) == (0, 0, "durable before sent")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -30,6 +31,18 @@ def test_a_violation_is_explained_by_seed_and_by_token(capsys: Capture, hasty: N
     assert re.search(r"^51 of the 51 events that led to it|^\d+ of the \d+ events", by_seed, re.MULTILINE)
     assert main(["sim", "explain", token_of(expand(3))]) == EXIT_REFUSED
     assert capsys.readouterr().out == by_seed
+
+
+def test_programs_read_explanations_and_drawings(capsys: Capture, tmp_path: Path, hasty: None) -> None:
+    del hasty
+    file = tmp_path / "run.html"
+    assert main(["sim", "explain", "--seed", "3", "-o", "json"]) == EXIT_REFUSED
+    explained = json.loads(capsys.readouterr().out)
+    assert main(["sim", "html", "--seed", "3", "--to", str(file), "-o", "json"]) == EXIT_REFUSED
+    drawn = json.loads(capsys.readouterr().out)
+    assert explained["wrong"].startswith("durable before sent")
+    assert explained["lines"][0] == f"n3 breaks {explained['wrong']}"
+    assert drawn == {"file": str(file), "wrong": explained["wrong"], "events": explained["events"]}
 
 
 def test_any_event_can_be_explained(capsys: Capture) -> None:

@@ -241,18 +241,24 @@ def _fastest(sender: Told, receiver: Told) -> int | None:
 
 def _sendings(parts: Sequence[Told], shifts: Sequence[int]) -> dict[Place, Place]:
     """For each delivery the sending that it is of: among equal ones the next in order that was not lost."""
+    sent = _by_message(parts, shifts, [part.sent for part in parts])
     found: dict[Place, Place] = {}
-    for receiver, part in enumerate(parts):
-        for key, heard in part.heard.items():
-            free = sorted(
-                (each.at(number) - shifts[sender], sender, number)
-                for sender, each in enumerate(parts)
-                for number in each.sent.get(key, [])
-            )
-            times = [part.at(number) - shifts[receiver] for number in heard]
-            for number, sending in zip(heard, _paired(free, times), strict=False):
-                found[receiver, number] = sending
+    for key, heard in _by_message(parts, shifts, [part.heard for part in parts]).items():
+        pairs = zip(heard, _paired(sent.get(key, []), [at_ns for at_ns, _, _ in heard]), strict=False)
+        found.update((each[1:], sending) for each, sending in pairs)
     return found
+
+
+def _by_message(
+    parts: Sequence[Told], shifts: Sequence[int], events: Sequence[dict[Key, list[int]]]
+) -> dict[Key, list[tuple[int, int, int]]]:
+    """When and where each message was sent, or heard, in the order of time; by all lives of a member together."""
+    found: dict[Key, list[tuple[int, int, int]]] = {}
+    for place, part in enumerate(parts):
+        for key, numbers in events[place].items():
+            timed = [(part.at(number) - shifts[place], place, number) for number in numbers]
+            found.setdefault(key, []).extend(timed)
+    return {key: sorted(timed) for key, timed in found.items()}
 
 
 def _paired(sent: Sequence[tuple[int, int, int]], heard_ns: Sequence[int]) -> Iterator[Place]:

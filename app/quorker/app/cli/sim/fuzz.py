@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,7 +41,7 @@ class FuzzOptions:
     time: Annotated[str | None, Parameter(help="For how long at most: 90s, 10m, 2h.")] = None
     profile: Annotated[str, Parameter(help="Which profiles: short,churn,long,jobs.")] = SHORT.name
     start: Annotated[int, Parameter(help="The first seed.")] = 0
-    jobs: Annotated[int, Parameter(help="How many processes.")] = 1
+    jobs: Annotated[int, Parameter(help="How many processes; 0: one on each core.")] = 0
     keep_going: Annotated[
         bool, Parameter(negative="", help="Report every failing seed, not only the first.")
     ] = False
@@ -59,7 +60,7 @@ class FuzzOptions:
         for option, value, low in (
             ("--seeds", self.seeds, 1),
             ("--start", self.start, 0),
-            ("--jobs", self.jobs, 1),
+            ("--jobs", self.jobs, 0),
         ):
             if value is not None and value < low:
                 raise InvalidInput(f"{option} {value}: must be at least {low}")
@@ -67,7 +68,8 @@ class FuzzOptions:
             raise InvalidInput(f"--jobs {self.jobs}: at most {JOBS_MAX}")
         seeds = SEEDS if self.seeds is None and self.time is None else self.seeds
         limit = None if self.time is None else seconds(self.time)
-        return Plan(profiles, seeds, self.start, limit, self.jobs, self.keep_going)
+        jobs = self.jobs or min(JOBS_MAX, os.cpu_count() or 1)
+        return Plan(profiles, seeds, self.start, limit, jobs, self.keep_going)
 
 
 def fuzz(*, options: FuzzOptions = FuzzOptions(), output: Output = "table") -> int:  # frozen

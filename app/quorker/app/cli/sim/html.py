@@ -7,6 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from quorker.app.cli.output import print_json
+from quorker.app.cli.sim.reports import Output
 from quorker.app.cli.sim.stories import WhichRun, case_meant, name_of, told
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
 from quorker.sim.cases.replay import replay_line
@@ -21,11 +23,16 @@ def html(
     *,
     which: WhichRun = WhichRun(),  # noqa: B008  # a frozen record
     to: Annotated[Path, Parameter(help="The file to write.")] = Path("run.html"),
+    output: Output = "table",
 ) -> int:
     """Draw a run as a space-time diagram. Exits with 1 if the run breaks a promise."""
     story, report = told(case_meant(source, which))
     write_page(to, page_of(story, name_of(source, which), _subtitle(report)))
-    print(f"{to}: {len(story.events)} events" + (f"; breaks {report.violation}" if report.violation else ""))
+    wrong = str(report.violation or "")
+    if output == "json":
+        print_json({"file": str(to), "wrong": wrong, "events": len(story.events)})
+    else:
+        print(f"{to}: {len(story.events)} events" + (f"; breaks {wrong}" if wrong else ""))
     return EXIT_REFUSED if report.violation else EXIT_OK
 
 

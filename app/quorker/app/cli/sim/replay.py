@@ -26,7 +26,7 @@ def replay(
 ) -> int:
     """Repeat one run, exactly. Exits with 1 if it breaks a promise."""
     case = _case(token, seed, profile)
-    report = run_told(case, trace=trace)
+    report = run_told(case, trace=trace, output=output)
     judged = Judged(report, f"breaks {report.violation}" if report.violation else "")
     if output == "json":
         print_json(row_of(judged))

@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from quorker.app.cli.output import print_table
+from quorker.app.cli.output import print_json, print_table
 from quorker.app.cli.sim.html import write_page
+from quorker.app.cli.sim.reports import Output
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, InvalidInput
 from quorker.core.wire.recording import Recording, read_recording
 from quorker.sim.recordings.story import Told, ending_of, merged, tell
 from quorker.sim.stories.diagram import page_of
 
+COLUMNS: Final = ("recording", "member", "inputs", "ends_because", "outcome")
+
 
 def replay_recording(
     *files: Annotated[Path, Parameter(help="Recordings of the members of one cluster.")],
     to: Annotated[Path | None, Parameter(help="Draw all of them as one space-time diagram.")] = None,
+    output: Output = "table",
 ) -> int:
     """Repeat what `quorker node --record` wrote down. Exits with 1 and names the first input that now has other effects."""
     if not files:
         raise InvalidInput("name the recordings to replay: what `quorker node --record FILE` has written")
     recordings = [read_recording(_content(path), str(path)) for path in files]
     parts = [tell(recording) for recording in recordings]
-    print_table(
-        ("RECORDING", "MEMBER", "INPUTS", "ENDS BECAUSE", "OUTCOME"),
-        [_row(recording, told) for recording, told in zip(recordings, parts, strict=True)],
-    )
     if to is not None:
         names = ", ".join(path.name for path in files)
         write_page(to, page_of(merged(parts), "recorded members", names))
-        print(f"{to}: {sum(len(told.story.events) for told in parts)} events")
+    rows = [_row(recording, told) for recording, told in zip(recordings, parts, strict=True)]
+    events = sum(len(told.story.events) for told in parts)
+    if output == "json":
+        named = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+        print_json({"recordings": named, "events": events, "file": "" if to is None else str(to)})
+    else:
+        print_table([column.replace("_", " ").upper() for column in COLUMNS], rows)
+        print(f"{to}: {events} events" if to else "", end="\n" if to else "")
     return EXIT_REFUSED if any(told.difference for told in parts) else EXIT_OK
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
@@ -31,9 +33,10 @@ class Judged:
     wrong: str
 
 
-def run_told(case: Case, *, trace: bool) -> Report:
-    """Run one case, and print its story if that is wanted."""
-    return run_case(case, print if trace else None)
+def run_told(case: Case, *, trace: bool, output: Format) -> Report:
+    """Run one case, and tell its story if that is wanted: on stderr, if stdout is for a program."""
+    said = sys.stdout if output == "table" else sys.stderr
+    return run_case(case, partial(print, file=said) if trace else None)
 
 
 def row_of(judged: Judged) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def run(
     """Run a scenario over its seeds. Exits with 1 if one ends otherwise than expected, or none reached its point."""
     scenario = load(file)
     cases = scenario.cases() if seed is None else [replace(scenario.case, seed=seed)]
-    reports = [run_told(case, trace=trace) for case in cases]
+    reports = [run_told(case, trace=trace, output=output) for case in cases]
     runs = [Judged(report, judge(scenario, report)) for report in reports]
     missed = unreached(scenario, reports) if seed is None else []
     if output == "json":

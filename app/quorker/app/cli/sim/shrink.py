@@ -23,7 +23,9 @@ def shrink(
     /,
     *,
     which: WhichRun = WhichRun(),  # noqa: B008  # a frozen record
-    to: Annotated[Path | None, Parameter(help="Write the smallest run found as a scenario file.")] = None,
+    to: Annotated[Path, Parameter(help="The scenario file to write: the smallest run found.")] = Path(
+        "shrunk.toml"
+    ),
     runs: Annotated[int, Parameter(help="Try so many runs at most.")] = RUNS_MAX,
     reseeds: Annotated[int, Parameter(help="Other seeds to try before a candidate is given up.")] = RESEEDS,
     output: Output = "table",
@@ -34,9 +36,8 @@ def shrink(
         found = smallest(case, runs_max=runs, reseeds=reseeds, on_step=_tell if output == "table" else None)
     except NothingToShrink as error:
         raise InvalidInput(f"{error}: only a run that fails can be shrunk") from None
-    if to is not None:
-        write_page(to, dump(_as_scenario(found, to.stem)))
-    _show(found, output)
+    write_page(to, dump(_as_scenario(found, to.stem)))
+    _show(found, to, output)
     return EXIT_REFUSED
 
 
@@ -56,7 +57,7 @@ def _as_scenario(found: Shrunk, name: str) -> Scenario:
     )
 
 
-def _show(found: Shrunk, output: str) -> None:
+def _show(found: Shrunk, to: Path, output: str) -> None:
     violation = found.report.violation
     if output == "json":
         print_json(
@@ -67,9 +68,11 @@ def _show(found: Shrunk, output: str) -> None:
                 "members": len(found.case.nodes),
                 "runs": found.runs,
                 "replay": replay_line(found.case),
+                "file": str(to),
             }
         )
         return
     print(f"after {found.runs} runs: {len(found.case.nodes)} members, {describe(found.case)}")
     print(f"breaks {violation}")
     print(f"  {replay_line(found.case)}")
+    print(f"written: {to} (quorker sim run {to})")

@@ -79,3 +79,13 @@ async def test_a_leader_tells_how_far_each_member_is_behind_and_one_that_is_cut_
     await wait_until(lambda: cluster[2].replica.raft.leader == 0, "node 2 has noticed")
     alone = await cluster[2].status()
     assert (alone.lag, alone.leader_contact_age_ms, alone.followers) == (None, None, ())
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["the leader", "a follower"])
+async def test_an_answer_from_memory_says_how_old_it_is(cluster: LocalCluster, number: int) -> None:
+    """Without a majority the age goes on, also at a leader that has not noticed."""
+    node = cluster[number]
+    await node.query("clock", {}, consistency="linearizable")
+    assert (await node.query("clock", {})).age_ms >= 0
+    await cluster.stop(*(other for other in (1, 2, 3) if other != number))
+    await wait_until(lambda: node.query_now("clock", {}).age_ms > 500, "its age grows")

@@ -91,6 +91,17 @@ def test_answers_to_the_pre_vote_do_not_count_in_the_election() -> None:
     assert raft.role is Role.CANDIDATE
 
 
+def test_a_late_answer_to_the_pre_vote_before_does_not_count_in_this_one() -> None:
+    """It was about the term that this member is in by now; counted, it would unseat a leader that all others hear."""
+    raft = member(term=4, pre_vote=True)
+    raft.campaign()
+    flush(raft)
+    raft.step(VoteResponse(2, 1, 4, granted=True, pre_vote=True))
+    assert (raft.role, raft.term) == (Role.PRE_CANDIDATE, 4)
+    raft.step(VoteResponse(3, 1, 5, granted=True, pre_vote=True))
+    assert (raft.role, raft.term) == (Role.CANDIDATE, 5)
+
+
 def test_answers_to_a_vote_do_not_count_in_the_pre_vote() -> None:
     raft = member(term=4, pre_vote=True)
     raft.campaign()

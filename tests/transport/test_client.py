@@ -26,6 +26,7 @@ from quorker.core.session import SessionState
 from quorker.core.wire.frames import Outgoing
 from quorker.core.wire.records import pack, unpack
 from quorker.core.wire.requests import (
+    AGE_UNKNOWN,
     Answer,
     Attach,
     Cancel,
@@ -581,16 +582,17 @@ async def test_state_before_the_session_is_open() -> None:
             assert client.driver.session.state is SessionState.OPENING
 
 
-async def test_an_answer_may_be_larger_than_anything_a_client_may_say() -> None:
+async def test_an_answer_may_be_larger_than_anything_a_client_may_say_and_of_unknown_age() -> None:
     async with cluster(1) as members, attached(members) as client:
         member, page = members.all[0], b"x" * (8 << 20)
         member.mood = Mood.DEAF
 
         async def answer() -> None:
             await member.wait_until(lambda: isinstance(member.events[-1][-1], Query))
-            member.clients[0].send(Answer(member.events[-1][-1].request, 1, 0, pack(page)))
+            member.clients[0].send(Answer(member.events[-1][-1].request, 1, AGE_UNKNOWN, pack(page)))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(answer)
-            assert (await client.query("state", {"job_id": "0000000000000"})).value == page
+            got = await client.query("state", {"job_id": "0000000000000"})
+            assert (got.value, got.age_ms) == (page, -1)
         member.mood = Mood.SERVE

@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 from quorker.core.errors import InvalidInput, NotApplied, OperationError, ProtocolError, Rejected
+from quorker.core.freshness import UNKNOWN
 from quorker.core.jobs.bounds import BadCommand
 from quorker.core.jobs.commands import CloseSession, Command, JobGrant
 from quorker.core.jobs.new_job import grant_from_wire
@@ -24,6 +25,7 @@ from quorker.core.wire import requests
 from quorker.core.wire.handshake import Party, check_secrets, cluster_id_of
 from quorker.core.wire.records import list_of, pack, unpack
 from quorker.core.wire.requests import (
+    AGE_UNKNOWN,
     Attach,
     Cancel,
     ClientRequest,
@@ -111,7 +113,8 @@ class Client:
 
         answer = await self._ask(query, seconds)
         value = unpack(answer.value, elements_max=VALUE_ELEMENTS_MAX, finite=False)
-        return Answer(value, answer.applied_index, answer.age_ms)
+        age_ms = UNKNOWN if answer.age_ms == AGE_UNKNOWN else answer.age_ms
+        return Answer(value, answer.applied_index, age_ms)
 
     async def status(self) -> Status:
         """Of the member that this client is connected to."""

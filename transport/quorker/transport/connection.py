@@ -19,7 +19,8 @@ Consistency: TypeAlias = Literal["local", "linearizable"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a query: `value` as of `applied_index`, at most `age_ms` behind the leader as far as known."""
+    """The result of a query: `value` as of `applied_index`. Everything acknowledged anywhere more than `age_ms` before the
+    answer, by the answering member's clock, is in it; -1 if that member has no proof yet."""
 
     value: Any
     applied_index: int

@@ -12,12 +12,14 @@ from typing import Any, Final
 import trio
 
 from quorker.core.errors import InvalidInput, NotApplied, OperationError, Rejected
+from quorker.core.freshness import UNKNOWN
 from quorker.core.jobs.new_job import JobGrant, grant_to_wire
 from quorker.core.jobs.outcome import Notice
 from quorker.core.raft.messages import NOBODY
 from quorker.core.wire import requests
 from quorker.core.wire.records import pack, unpack
 from quorker.core.wire.requests import (
+    AGE_UNKNOWN,
     Answer,
     Attach,
     Cancel,
@@ -119,7 +121,8 @@ class ClientHost:
         if scope.cancelled_caught:
             raise NotApplied(self._why_late(query))
         answer = self._node.query_now(query.name, unpack(query.args))
-        return Answer(query.request, answer.applied_index, max(0, answer.age_ms), pack(answer.value))
+        age_ms = AGE_UNKNOWN if answer.age_ms == UNKNOWN else answer.age_ms
+        return Answer(query.request, answer.applied_index, age_ms, pack(answer.value))
 
     def _why_late(self, query: Query) -> str:
         node, within = self._node, f"within {query.timeout_ms / 1000:g} s"

@@ -17,6 +17,7 @@ import trio
 
 from quorker.core.agreement import Contradicted
 from quorker.core.errors import NotApplied
+from quorker.core.freshness import Freshness
 from quorker.core.jobs.commands import Command
 from quorker.core.jobs.dispatch import held_grants
 from quorker.core.jobs.outcome import Notice
@@ -87,6 +88,7 @@ class Node:
         self.dirty_hosts: dict[int, Flushable] = {}
         self._reads: dict[int, _Waiter] = {}
         self._next_read = 1
+        self._freshness = Freshness(replica.config.raft.heartbeat_interval)
         self._applied_waiters: list[_Waiter] = []
         self._finish_waiters: dict[str, set[trio.Event]] = {}
 
@@ -116,8 +118,12 @@ class Node:
         return self.query_now(name, args)
 
     def query_now(self, name: str, args: dict[str, Any]) -> Answer:
-        value = self.replica.store.query(name, args)
-        return Answer(value, self.replica.store_index, self.age_ms())
+        """An answer from memory. Its age rests on an earlier confirmed read; if that is long ago, another is asked for."""
+        value, now_ms = self.replica.store.query(name, args), monotonic_ms()
+        if self._freshness.is_stale(now_ms):
+            self._ask_for_read()
+        index = self.replica.store_index
+        return Answer(value, index, self._freshness.age_ms(index, now_ms))
 
     async def wait_linearizable(self) -> None:
         """Return once this replica has applied everything that was acknowledged anywhere before this call.
@@ -142,16 +148,22 @@ class Node:
 
     async def _read_index(self) -> _Waiter:
         """Ask Raft once. The answer has an index, or a reason why there is none."""
-        context, waiter = self._next_read, _Waiter()
-        self._next_read += 1
-        self._reads[context] = waiter
+        waiter = _Waiter()
+        context = self._ask_for_read()
+        self._reads[context] = waiter  # nothing is answered before the driver wakes
         try:
-            self.replica.read(context)
-            self.driver.wake()
             await waiter.event.wait()
         finally:
             del self._reads[context]
         return waiter
+
+    def _ask_for_read(self) -> int:
+        context = self._next_read
+        self._next_read += 1
+        self._freshness.on_asked(context, monotonic_ms())
+        self.replica.read(context)
+        self.driver.wake()
+        return context
 
     async def wait_applied(self, index: int) -> None:
         if self.replica.store_index >= index:
@@ -232,13 +244,6 @@ class Node:
         raft = self.replica.raft
         return None if raft.leader == NOBODY else max(0, monotonic_ms() - raft.last_leader_contact)
 
-    def age_ms(self) -> int:
-        """How old what this replica knows may be: 0 at the leader, -1 while no leader is known."""
-        if self.replica.is_leader:
-            return 0
-        age = self._contact_age_ms()
-        return -1 if age is None else age
-
     def sees_majority(self) -> bool:
         """Whether connections stand to enough members to agree on anything."""
         conf = self.replica.raft.conf_state
@@ -308,6 +313,10 @@ class Node:
             self.refuse_forwarded(effect.origin, session_id, seqs, effect.reason.name, effect.retry_after_ms)
 
     def on_read(self, effect: ReadReady | ReadFailed) -> None:
+        if isinstance(effect, ReadReady):
+            self._freshness.on_confirmed(effect.context, effect.index, self.replica.store_index)
+        else:
+            self._freshness.on_failed(effect.context)
         waiter = self._reads.get(effect.context)
         if waiter is None:
             return

@@ -250,7 +250,9 @@ def on_request_vote(raft: RaftState, message: RequestVote) -> None:
 def on_vote_response(raft: RaftState, message: VoteResponse) -> None:
     """Count an answer to the question we are asking now; one to the other question is stale."""
     acting = raft.acting_as
-    if isinstance(acting, PreCandidate if message.pre_vote else Candidate):
+    # A grant names the term asked about. One from the pre-vote before, that elected this term's leader, is of our term.
+    is_stale = message.pre_vote and message.granted and message.term != raft.term + 1
+    if isinstance(acting, PreCandidate if message.pre_vote else Candidate) and not is_stale:
         _count_vote(raft, acting, message.sender, message.granted)
     if not isinstance(raft.acting_as, Leader):
         _learn_commit(raft, message)

@@ -195,7 +195,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The result of a query, status or wait. `value` is packed."""
+    """The result of a query, status or wait. `value` is packed; `age_ms` may be AGE_UNKNOWN."""
 
     request: int
     applied_index: int
@@ -281,6 +281,7 @@ ACCEPTED_FROM: Final[dict[Role, frozenset[int]]] = {
 }
 SENT_TO_CLIENTS: Final = frozenset({*_COMMON_KINDS, *_ANSWER_KINDS, _KINDS[ProposeRefused]})
 KNOWN: Final = frozenset({RAFT, *_CLASSES})
+AGE_UNKNOWN: Final = INT_MAX
 
 
 def _check_int(value: Any) -> int:

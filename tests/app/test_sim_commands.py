@@ -40,6 +40,29 @@ def test_a_scenario_is_run_over_its_seeds(capsys: Capture) -> None:
     assert re.search(r"^fault isolate +in 8 of 8 runs$", told, re.MULTILINE)
 
 
+def test_a_scenario_is_run_with_a_bug_planted(capsys: Capture) -> None:
+    assert main(["sim", "run", "stale-reads", "--mutant", "read-without-a-round"]) == EXIT_OK
+    told = capsys.readouterr().out
+    assert told.startswith("stale-reads with read-without-a-round: A leader answers without asking ")
+    assert re.search(r"^seed 0: linearizable read: ", told, re.MULTILINE)
+    assert (
+        main(["sim", "run", "partition-leader", "--seed", "0", "--mutant", "read-without-a-round"])
+        == EXIT_REFUSED
+    )
+    assert (
+        "overlooked: read-without-a-round must break linearizable read; broken: nothing"
+        in capsys.readouterr().out
+    )
+    command = ["sim", "run", "stale-reads", "--seed", "0", "--mutant", "read-without-a-round", "-o", "json"]
+    assert main(command) == EXIT_OK
+    assert json.loads(capsys.readouterr().out)["runs"][0]["oracle"] == "linearizable read"
+
+
+def test_a_bug_that_nobody_knows_is_a_mistake(capsys: Capture) -> None:
+    assert main(["sim", "run", "stale-reads", "--mutant", "moth"]) == EXIT_USAGE
+    assert "--mutant: there is no planted bug 'moth'" in capsys.readouterr().err
+
+
 def test_a_violation_prints_the_line_that_repeats_it(capsys: Capture, small: str, hasty: None) -> None:
     del hasty
     assert main(["sim", "run", small, "--seed", "4"]) == EXIT_REFUSED

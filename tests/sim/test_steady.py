@@ -8,12 +8,17 @@ import pytest
 
 from quorker.core.raft import core, election
 from quorker.core.raft.state import RaftState
-from quorker.sim.cases.case import Case, JobsKnobs
+from quorker.sim.cases.case import Case, JobsKnobs, RaftKnobs
+from quorker.sim.cases.expansion import PROFILES, expand
 from quorker.sim.mutants.mutant import always
+from quorker.sim.oracles.steady import obstacle
 from quorker.sim.runs.cluster import Report, run_case
-from quorker.sim.world.kernel import MS
+from quorker.sim.world.kernel import MS, SECOND
 
 CASE = Case(seed=1, chaos_ns=300 * MS, steady=True)
+JOBS_CASE = replace(
+    CASE, jobs=JobsKnobs(), calm_ns=30 * SECOND, raft=RaftKnobs(election_ms=180, heartbeat_ms=30)
+)
 KEPT = "stable leader kept"
 
 
@@ -38,7 +43,6 @@ def test_a_healthy_cluster_takes_every_step(voters: int) -> None:
         replace(CASE, spares=1),
         replace(CASE, dead_in_calm=1),
         replace(CASE, raft=replace(CASE.raft, check_quorum=False)),
-        replace(CASE, jobs=JobsKnobs()),
         replace(CASE, steady=False),
     ],
 )
@@ -46,6 +50,19 @@ def test_nothing_is_demanded_where_nothing_was_promised(case: Case) -> None:
     report = run_case(case)
     assert report.violation is None
     assert KEPT not in report.sometimes
+
+
+def test_members_with_a_job_store_owe_the_same() -> None:
+    seen = run_case(replace(JOBS_CASE, seed=2)).sometimes
+    assert (seen[KEPT], seen["stalled leader handed over"]) == (1, 1)
+
+
+def test_ordinary_profiles_demand_it_in_a_share_of_the_runs_where_they_may() -> None:
+    for profile in PROFILES.values():
+        cases = [expand(seed, profile) for seed in range(400)]
+        steady = [case for case in cases if case.steady]
+        assert not any(obstacle(case) for case in steady)
+        assert bool(steady) == any(not obstacle(case) for case in cases), profile.name
 
 
 def test_what_comes_before_is_the_same_run() -> None:

@@ -33,6 +33,11 @@ def churn(profile: Profile) -> bool:
     return profile.churn_ppm > 0
 
 
+def keeps_members(profile: Profile) -> bool:
+    """Some runs never change who is a member."""
+    return profile.churn_ppm < MILLION
+
+
 def damage(profile: Profile) -> bool:
     """Disks lose what was synced."""
     return profile.damage_max > 0
@@ -104,6 +109,13 @@ SITUATIONS: Final[dict[str, Situation]] = {
     "clock set back while jobs run": Situation("a wall clock goes backwards while leases are held", stores),
     "client gives up on a member": Situation("a client turns to another member", stores),
     "grant learned too late": Situation("a client learns of a job when its lease may be over", stores),
+    "answer told its age": Situation("a member that is asked from memory knows how old its state is", stores),
+    "stable leader kept": Situation(
+        "a follower is cut off in a healthy cluster, and comes back", keeps_members
+    ),
+    "leader succeeded in a steady cluster": Situation(
+        "a deaf or dead leader is followed by another", keeps_members
+    ),
     "disk went back": Situation("a member restarts on a disk that has lost what was synced", damage),
     "has its say again": Situation("it has learned enough to vote again", damage),
     "torn tail cut": Situation("a recovery drops a write that a power cut tore", files),

@@ -27,6 +27,7 @@ from quorker.sim.cases.expansion_clients import ask_for_more, distrust, narrow_d
 from quorker.sim.cases.expansion_files import put_on_files
 from quorker.sim.cases.expansion_hosts import worsen_hosts
 from quorker.sim.cases.expansion_network import worsen_network
+from quorker.sim.cases.expansion_steady import demand_steadiness
 from quorker.sim.disks.disk import GROUPED_MAX, DiskKnobs
 from quorker.sim.world.kernel import MS, SECOND, US
 from quorker.sim.world.network import LATENCIES, NetworkKnobs
@@ -46,12 +47,13 @@ class Profile:
     jobs: bool = False
     damage_max: int = 0  # so many times a disk loses what was synced
     files_ppm: int = 30_000  # share of runs in which disks are files
+    steady_ppm: int = 100_000  # share, of those that can, that end with what a steady cluster owes
     slower: int = 1  # how much longer heartbeats and elections take than in the densest runs
 
 
-SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000)
+SHORT: Final = Profile("short", (3, 3, 3, 3, 5, 2, 1), (300, 900), 16, 40, 200_000, steady_ppm=30_000)
 CHURN: Final = Profile("churn", (3, 3, 4, 2, 1, 5), (300, 900), 16, 40, 1_000_000)
-LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000)
+LONG: Final = Profile("long", (3, 5, 5, 4, 7), (3_000, 12_000), 80, 300, 400_000, steady_ppm=300_000)
 JOBS: Final = Profile("jobs", (3, 3, 3, 1, 5), (1_500, 4_000), 20, 60, 50_000, jobs=True, slower=3)
 JOBS_CHURN: Final = Profile(
     "jobs-churn", (3, 3, 2, 1, 5), (1_500, 4_000), 20, 60, 1_000_000, jobs=True, slower=3
@@ -140,7 +142,8 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
     case = worsen_hosts(worsen_network(case, profile.faults_max), profile.faults_max)
     case = distrust(narrow_down(speak_by_contract(ask_for_more(case, profile.ops_max))))
     case = _damaged(case, profile) if profile.damage_max else case
-    return put_on_files(case, profile.files_ppm, profile.faults_max)
+    case = put_on_files(case, profile.files_ppm, profile.faults_max)
+    return demand_steadiness(case, profile.steady_ppm)
 
 
 def _raft(draw: Stream, slower: int) -> RaftKnobs:

@@ -38,7 +38,8 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expect:
-    """How a run ends. `oracle`: which promise breaks; `mutant`: the planted bug under which it does."""
+    """How a run ends. `oracle`: which promise breaks, always or, if `mutant` names a planted bug, under that: then at least
+    one of the seeds must show it, while all of them end as `outcome` says without it."""
 
     outcome: Outcome = Outcome.PASS
     oracle: str = ""
@@ -166,8 +167,14 @@ def _check(scenario: Scenario, where: str) -> None:
     expect = scenario.expect
     if expect.outcome is Outcome.VIOLATION and not expect.oracle:
         raise InvalidInput(f"{where}.expect: a violation needs the oracle that sees it; see `quorker sim ls`")
-    if expect.outcome is Outcome.PASS and (expect.oracle or expect.mutant):
-        raise InvalidInput(f'{where}.expect: an oracle or a mutant goes with outcome = "violation"')
+    if expect.outcome is Outcome.PASS and bool(expect.oracle) != bool(expect.mutant):
+        raise InvalidInput(
+            f'{where}.expect: an oracle goes with outcome = "violation" or a mutant, and a mutant with an oracle'
+        )
+    if expect.outcome is Outcome.VIOLATION and expect.mutant:
+        raise InvalidInput(
+            f'{where}.expect: a mutant goes with outcome = "pass", which is that of runs without it'
+        )
     if expect.oracle and expect.oracle not in ORACLES:
         raise InvalidInput(
             f"{where}.expect.oracle: {expect.oracle!r} is not allowed; one of: {', '.join(ORACLES)}"

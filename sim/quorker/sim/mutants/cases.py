@@ -524,6 +524,42 @@ def shuffled(seed: int) -> Case:
 _APPENDS: Final = 0  # the first kind of message in `naming`, as a filter counts them
 
 
+def asking(seed: int) -> Case:
+    """Clients at members that are cut off, frozen or late read from their memory all the time, while others write."""
+    draw, case = Stream(seed, "asking"), expand(seed, JOBS)
+    assert case.jobs is not None
+    jobs = replace(case.jobs, clients=5, housed=3, stuck_ms=10_000)
+    kinds = (OpKind.READ_LOCAL, OpKind.READ_LOCAL, OpKind.READ_LINEAR, OpKind.ENQUEUE)
+    ops = [
+        Op(at_ns, draw.choice(kinds), draw.between(1, 5), draw.below(1 << 16))
+        for at_ns in range(200 * MS, 1_500 * MS, 7 * MS)
+    ]
+    ways = (FaultKind.ISOLATE, FaultKind.PAUSE, FaultKind.DEAF)
+    plan = [
+        Fault(draw.between(300, 1_200) * MS, draw.choice(ways), draw.between(100, 600) * MS, Target.LEADER)
+        for _ in range(3)
+    ]
+    return replace(
+        case,
+        voters=3,
+        spares=0,
+        dead_in_calm=0,
+        chaos_ns=1_500 * MS,
+        jobs=jobs,
+        ops=tuple(ops),
+        plan=tuple(sorted(plan, key=lambda fault: fault.at_ns)),
+        traps=(),
+        clocks=(),
+    )
+
+
+def roaming(seed: int) -> Case:
+    """The same, by clients that turn to another member whenever one is silent for a moment."""
+    case = asking(seed)
+    assert case.jobs is not None
+    return replace(case, jobs=replace(case.jobs, housed=0, stuck_ms=60))
+
+
 GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
     each.__name__.replace("_", "-"): each
     for each in (
@@ -558,6 +594,8 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         reborn,
         waking,
         shuffled,
+        asking,
+        roaming,
     )
 }
 """By name. A run of any of them, with no bug planted, breaks no promise."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from quorker.sim.mutants import (
+    answers,
     client,
     contract,
     damage,
     elections,
     log_time,
+    marks,
     membership,
     persistence,
     reads,
@@ -29,6 +31,8 @@ AREAS: Final = (
     membership,
     snapshots,
     reads,
+    answers,
+    marks,
     persistence,
     storage,
     log_time,

@@ -42,6 +42,7 @@ from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.model.witness import Witness
+from quorker.sim.oracles.ages import Ages
 from quorker.sim.oracles.checks import FIRST, Oracles, Violation
 from quorker.sim.oracles.late_ends import UPKEEP, LateEnds, Pace
 from quorker.sim.oracles.lease_gaps import NOT_APPLIED, LeaseGaps
@@ -124,6 +125,7 @@ class JobOracles:
         ] = {}  # jobs with a lifecycle of somebody else: what comes of them is theirs
         self.grants = self.completions = 0
         self.real_time = RealTime()
+        self.ages = Ages(pace.slow_ppm if pace is not None else 0)
         self.lease_gaps = LeaseGaps(rate_ppm_max)
         self.late_ends = None if pace is None else LateEnds(pace, self._sessions)
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without

@@ -62,6 +62,7 @@ ORACLES: Final[dict[str, str]] = {
     "real time [C1]": "a command takes effect after all that was answered before it was asked",
     "linearizable read [C4]": "such a read of a store sees all that was answered before",
     "reads never go back [C4]": "a session never reads an older state than it has seen",
+    "as new as it says [C4]": "an answer holds all that was known anywhere before its age began, in true time",
     "answers in order": "each command of an entry has its answer",
     "honest refusal [C3]": "a job that was refused for certain never appears",
     "replicas are equal [C5]": "outcomes, stores and snapshots are byte-equal on all members",

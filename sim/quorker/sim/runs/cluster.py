@@ -14,7 +14,6 @@ from quorker.sim.clients.workload import Workload
 from quorker.sim.disks.disk import LogDisk
 from quorker.sim.faults.network import Strike
 from quorker.sim.oracles.checks import FIRST, Violation
-from quorker.sim.oracles.steady import Steadiness, obstacle
 from quorker.sim.runs.calm import Calm
 from quorker.sim.runs.jobs_cluster import JobsCluster
 from quorker.sim.runs.node import Node
@@ -72,12 +71,6 @@ class Cluster(Phases[Node]):
 
     def recovery(self, core: list[NodeId]) -> Recovery:
         return Calm(self.world, self.nodes, core, self.workload)
-
-    def demand_more(self) -> None:
-        if self.case.steady and not obstacle(self.case):
-            steadiness = Steadiness(self.world, self.nodes, self.workload)
-            steadiness.start()
-            self.phase("steady", steadiness.longest_ns, steadiness)
 
     def scan(self) -> None:
         self.world.oracles.scan_states()

@@ -195,9 +195,6 @@ class JobsCluster(Phases[ReplicaNode]):
         """A client in the process of a member, to see whether that member serves it."""
         return self._hire(100 + node.id, node)
 
-    def demand_more(self) -> None:
-        pass
-
     def scan(self) -> None:
         """The power is cut: the disks alone must give back every acknowledged job [D1]."""
         commit_index = self.world.oracles.commit_index

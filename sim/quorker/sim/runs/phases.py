@@ -18,6 +18,7 @@ from quorker.sim.faults.files import FileFaults
 from quorker.sim.faults.network import Strike
 from quorker.sim.faults.plan import Nemesis
 from quorker.sim.oracles.checks import FIRST, Oracles, Violation
+from quorker.sim.oracles.steady import Steadiness, obstacle
 from quorker.sim.stories.story import NEMESIS, RUN, Kind
 from quorker.sim.stories.storyteller import kernel_for, network_for
 from quorker.sim.world.clock import NodeClock
@@ -86,10 +87,6 @@ class Phases(ABC, Generic[HostT]):
         """The last phase begins, with these members."""
 
     @abstractmethod
-    def demand_more(self) -> None:
-        """Everything works again: demand more of it."""
-
-    @abstractmethod
     def scan(self) -> None:
         """The power is cut: look at what the disks would give back."""
 
@@ -101,13 +98,20 @@ class Phases(ABC, Generic[HostT]):
         calm = self._begin_calm()
         calm.start()
         self.phase("calm", self.case.calm_ns, calm)
-        self.demand_more()
+        self._demand_steadiness()
         for node in self.nodes.values():
             node.crash(None)
             node.disk.scan()
         self.damage.scan(self.nodes)
         self.world.oracles.scan()
         self.scan()
+
+    def _demand_steadiness(self) -> None:
+        """Everything works again: demand more of it, if the case says so."""
+        if self.case.steady and not obstacle(self.case):
+            steadiness = Steadiness(self.world, self.nodes)
+            steadiness.start()
+            self.phase("steady", steadiness.longest_ns, steadiness)
 
     def suffer(self) -> None:
         """The first phase alone. Raises Violation."""

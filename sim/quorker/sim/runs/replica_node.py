@@ -12,12 +12,13 @@ from typing import Any, Final, Protocol
 import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core.agreement import Contradicted, Diverged
+from quorker.core.freshness import UNKNOWN, Freshness
 from quorker.core.jobs.dispatch import held_grants
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Notice, Outcome
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.core import Raft
-from quorker.core.raft.effects import LeaderChanged, Persist, ReadReady, Role, RoleChanged
+from quorker.core.raft.effects import LeaderChanged, Persist, ReadFailed, ReadReady, Role, RoleChanged
 from quorker.core.raft.messages import NOBODY, NodeId
 from quorker.core.raft.roles import Leader
 from quorker.core.replica import (
@@ -37,7 +38,7 @@ from quorker.sim.oracles.late_ends import Reign
 from quorker.sim.oracles.memory import LogShare, weigh
 from quorker.sim.stories.story import Kind
 from quorker.sim.world.clock import NodeClock
-from quorker.sim.world.host import Host, ignore
+from quorker.sim.world.host import Host
 from quorker.sim.world.kernel import Call
 from quorker.sim.world.line import Line, Query
 from quorker.sim.world.naming import BETWEEN_MEMBERS
@@ -85,6 +86,7 @@ class ReplicaNode(Host):
         self._by_session: dict[int, Line] = {}
         self._by_nonce: dict[int, Line] = {}
         self._asked: dict[int, tuple[Line, Query]] = {}  # read context -> linearizable reads
+        self._freshness = self._no_proof()
         self._waiting: list[tuple[int, Line, Query]] = []  # reads, and the index that they need
         self._told = self._queries = self._settled = 0
         self._saving = False
@@ -109,6 +111,7 @@ class ReplicaNode(Host):
             Contradicted: self._contradicted,
             Diverged: self._contradicted,
             ReadReady: self._read_may_be_answered,
+            ReadFailed: self._read_was_refused,
         }
 
     def _written(self, record: Persist) -> None:
@@ -193,6 +196,7 @@ class ReplicaNode(Host):
         self._by_nonce.clear()
         self._asked.clear()
         self._waiting.clear()
+        self._freshness = self._no_proof()
 
     def drain(self) -> Sequence[object]:
         led = self.replica.is_leader
@@ -283,16 +287,44 @@ class ReplicaNode(Host):
         if self.raft is None:
             return
         if query.linearizable:
-            self._queries += 1
-            context = READS | self.incarnation << 20 | self._queries
+            context = self._next_read()
             self._asked[context] = (line, query)
-            self._when_running(lambda: ignore(self.read(context)))
+            self._when_running(lambda: self._ask_for_read(context))
         else:
             self._waiting.append((query.min_index, line, query))
-            self._when_running(self._answer_reads)
+            self._when_running(self._answer_at_once)
+
+    def _answer_at_once(self) -> None:
+        """Answers from memory; their ages rest on earlier reads, so now and then another is asked for."""
+        if self._freshness.is_stale(self.clock.monotonic_ms(self.world.kernel.now)):
+            self._ask_for_read(self._next_read())
+        if self.raft is not None:
+            self._answer_reads()
+
+    def _next_read(self) -> int:
+        self._queries += 1
+        return READS | self.incarnation << 20 | self._queries
+
+    def _ask_for_read(self, context: int) -> None:
+        self._freshness.on_asked(context, self.clock.monotonic_ms(self.world.kernel.now))
+        self.read(context)
+
+    def _no_proof(self) -> Freshness:
+        return Freshness(self.world.case.raft.heartbeat_ms)
+
+    def age_ms(self) -> int:
+        """How old what this member knows may be, as it says itself."""
+        now_ms = self.clock.monotonic_ms(self.world.kernel.now)
+        return self._freshness.age_ms(self.replica.store_index, now_ms)
+
+    def _read_was_refused(self, effect: ReadFailed) -> None:
+        self._read_failed(effect)
+        self._freshness.on_failed(effect.context)
+        self._asked.pop(effect.context, None)
 
     def _read_may_be_answered(self, effect: ReadReady) -> None:
         self._read_ready(effect)
+        self._freshness.on_confirmed(effect.context, effect.index, self.replica.store_index)
         asked = self._asked.pop(effect.context, None)
         if asked is not None:
             self._waiting.append((max(effect.index, asked[1].min_index), *asked))
@@ -306,6 +338,10 @@ class ReplicaNode(Host):
             if needed <= index:
                 value = self.replica.store.query(query.name, query.arguments)
                 self.jobs.on_read(query, index, value)
+                age_ms = self.age_ms()
+                self.jobs.ages.on_answer(self.id, index, age_ms, self.world.kernel.now)
+                if age_ms != UNKNOWN:
+                    self.world.note("answer told its age")
                 line.to_client(line.client.on_answer, query.number, index, value)
 
     def on_line_lost(self, line: Line) -> None:
@@ -391,6 +427,7 @@ class ReplicaNode(Host):
             return
         self._judge_to(effect.index)
         self.jobs.on_applied(self.id, effect.index, effect.outcome)
+        self.jobs.ages.on_applied(effect.index, self.world.kernel.now)
         if self._reign is not None and self.jobs.late_ends is not None:
             self.jobs.late_ends.on_applied(self._reign, effect.index, self.world.kernel.now)
         self.world.trace.record(self.world.kernel.now, What.APPLIED, self.id, effect.index)

@@ -90,6 +90,7 @@ def test_a_leader_that_commits_entries_that_it_has_not() -> None:
 
     member = Member()
     oracles.on_started(1, member, 1)
+    oracles.seen[2].granted[2] = 1
     oracles.on_leader(1, 2, member)
     for node_id in (1, 2):
         disks[node_id].write(

@@ -47,7 +47,7 @@ def test_a_scenario_is_run_with_a_bug_planted(capsys: Capture) -> None:
     assert re.search(r"^seed 0: linearizable read: ", told, re.MULTILINE)
     blind = ["sim", "run", "partition-leader", "--seed", "0", "--mutant", "learners-may-lead"]
     assert main(blind) == EXIT_REFUSED
-    missed = "overlooked: learners-may-lead must break leader is a voter; broken: nothing"
+    missed = "overlooked: learners-may-lead must break leader is a voter or election safety; broken: nothing"
     assert missed in capsys.readouterr().out
     command = ["sim", "run", "stale-reads", "--seed", "0", "--mutant", "read-without-a-round", "-o", "json"]
     assert main(command) == EXIT_OK

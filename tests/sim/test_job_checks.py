@@ -363,3 +363,14 @@ def test_nobody_owes_an_end_to_what_has_a_life_of_its_own(log: Log) -> None:
     assert log.jobs.unfinished(store) == []
     log.jobs.orders[b"a"] = Order("acknowledged", ids=[parent])
     log.jobs.scan(store_of())
+
+
+def test_what_waits_for_the_success_or_the_deletion_of_one_that_failed_is_owed_nothing(log: Log) -> None:
+    store = store_of(b"a")
+    (parent,) = store.jobs
+    waiting = tuple(NewJob("task", b"b", parent_id=parent, on=on) for on in ("success", "deleted"))
+    steps: tuple[Command, ...] = (EnqueueJobs(waiting), SetJobState(parent, "Failed", "", ()))
+    for seq, command in enumerate(steps):
+        data = encode_entry(0, 0, [encode_group(0, 0, [(seq, encode(command))])])
+        store.apply(store.applied_index + 1, data)
+    assert log.jobs.unfinished(store) == []

@@ -10,14 +10,9 @@ from quorker.core.raft.messages import InstallSnapshot
 from quorker.core.raft.quorum import JointVoters, VoteResult
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import (
-    churning,
-    exchanging_forgetful,
-    exchanging_late,
-    exchanging_unheard,
-    swapping,
-)
+from quorker.sim.mutants.cases import churning, swapping
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.mutants.staged import exchanging_forgetful, exchanging_late, exchanging_unheard
 
 ONE_CHANGE: Final = "one change at a time [R10]"
 SPLIT: Final = (

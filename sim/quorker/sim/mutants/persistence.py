@@ -15,8 +15,9 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import NOBODY, HardState
 from quorker.core.raft.persistence import Durable, PersistenceLane
 from quorker.sim.disks.disk import DurableLog, LogDisk
-from quorker.sim.mutants.cases import colliding, waking
+from quorker.sim.mutants.cases import colliding
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
+from quorker.sim.mutants.staged import waking
 from quorker.sim.oracles import checks
 from quorker.sim.runs.node import Node
 from quorker.sim.world.host import Host

@@ -19,8 +19,9 @@ from quorker.core.raft.progress import Progress, ProgressMap
 from quorker.core.raft.quorum import UNBOUNDED, JointVoters
 from quorker.core.raft.roles import Leader
 from quorker.core.raft.state import RaftState
-from quorker.sim.mutants.cases import churning, diverging, reborn, shuffled
+from quorker.sim.mutants.cases import churning, diverging
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
+from quorker.sim.mutants.staged import reborn, shuffled
 
 NOT_DURABLE: Final = ("commit on durable majority",)
 DIVERGED: Final = (

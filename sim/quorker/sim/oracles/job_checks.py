@@ -502,7 +502,7 @@ class JobOracles:
         if job.state != "Awaiting" or parent is None:
             return False
         if parent.state in ("Failed", "Quarantined"):
-            return job.spec.on == "success"
+            return job.spec.on in ("success", "deleted")  # until somebody revives or deletes it
         return parent.id in self.foreign or self._waits_for_good(store, parent)
 
     @property

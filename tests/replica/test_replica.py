@@ -313,8 +313,8 @@ def test_a_full_disk_is_tidied_up_by_two_snapshots_and_no_more(cluster: Any) -> 
     """The log behind the older of two snapshots stays: only the second one lets go of it."""
     leader = cluster.replicas[1]
     size = leader.config.snapshot_after_bytes // 4
-    for _ in range(2):
-        cluster.submit(1, EnqueueJobs((NewJob("t", bytes(size // 4)),) * 2))
+    for _ in range(8):
+        cluster.submit(1, EnqueueJobs((NewJob("t", bytes(size // 8)),)))
     first = leader.raft.first_index
     leader.disk_space(low=True)
     assert not cluster.snapshots

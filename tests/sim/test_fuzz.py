@@ -182,3 +182,16 @@ def test_an_interrupted_campaign_keeps_what_it_has_done_and_goes_on(tmp_path: Pa
     assert process.returncode == 130, err
     assert json.loads(out)["runs"] == load_state(state).runs > 0
     assert "Traceback" not in err
+
+
+def test_an_interruption_while_a_part_is_counted_waits_until_it_is_told() -> None:
+    """Else the totals would say more than the state that they are to go on from."""
+    told: list[int] = []
+
+    def interrupted(totals: Totals, _: Batch) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        told.append(totals.runs)
+
+    with pytest.raises(KeyboardInterrupt):
+        Campaign(Plan(("short",), 100), Totals(), interrupted).run()
+    assert told == [50]

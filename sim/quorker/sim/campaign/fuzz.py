@@ -170,8 +170,10 @@ class Campaign:
         return sorted(finished, key=lambda future: future.result().chunk.first)
 
     def _take(self, batch: Batch) -> None:
-        self.totals.add(batch)
-        self._told(self.totals, batch)
+        """All or nothing: an interruption comes before it or after it."""
+        with _interrupts_wait():
+            self.totals.add(batch)
+            self._told(self.totals, batch)
 
     def _is_over(self) -> bool:
         if self.totals.failures and not self._plan.keep_going:
@@ -234,6 +236,22 @@ def _begin(stop: Event) -> None:
 
 def _run_unless_stopped(chunk: Chunk, *, keep_going: bool) -> Batch:
     return run_chunk(chunk, keep_going=keep_going, is_stopped=_stops[0].is_set)
+
+
+@contextmanager
+def _interrupts_wait() -> Generator[None]:
+    """Ctrl-C is heard when this is over, also where another thread gets the signal."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
 
 
 @contextmanager

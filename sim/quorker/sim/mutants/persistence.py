@@ -55,7 +55,7 @@ def vote_not_persisted(patch: Patch) -> None:
 @bug(
     "Neither term nor vote is written.",
     known="PySyncObj 202",
-    oracles=("election safety", "log matching", "leader completeness", "fatal"),
+    oracles=("durability",),
     budget=60,
 )
 def hard_state_not_persisted(patch: Patch) -> None:

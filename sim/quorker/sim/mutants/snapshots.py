@@ -23,7 +23,7 @@ from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
         "undamaged disks lose nothing",
         "fatal",
     ),
-    budget=30,
+    budget=200,
     case=installing,
 )
 def conflicts_behind_a_snapshot_are_kept(patch: Patch) -> None:

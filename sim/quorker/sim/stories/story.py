@@ -79,12 +79,15 @@ def line_of(event: Event) -> str:
 class Story:
     """Events in the order in which they happened. `sink` is told each as a line.
 
-    `cause` is the event that everything recorded now follows from; whoever makes things happen sets it.
+    `cause` is the event that everything recorded now follows from; whoever makes things happen sets it. `also`: further
+    ones, of a process that took in several things at once; `taken` are those that it has taken in so far.
     """
 
     def __init__(self, sink: Callable[[str], None] | None = None) -> None:
         self.events: list[Event] = []
         self.cause = NOTHING
+        self.also: tuple[int, ...] = ()
+        self.taken: tuple[int, ...] = ()
         self.now: Callable[[], int] = lambda: 0
         self.sink = sink
         self._pending: tuple[str, str] | None = None
@@ -119,9 +122,14 @@ class Story:
             self.cause = self.add(waiting, Kind.TIMER, why)
         number = len(self.events) + 1
         known = NOTHING if kind in ARRIVES else self._written.pop(lane, NOTHING)
-        named = tuple(dict.fromkeys(cause for cause in (self.cause, *causes, known) if cause))
+        named = tuple(dict.fromkeys(cause for cause in (self.cause, *self.also, *causes, known) if cause))
         self.events.append(Event(number, self.now(), lane, kind, text, named, details))
         return number
+
+    def acts_on_what_it_took(self) -> None:
+        """What is recorded now follows from all that a process has taken in."""
+        self.also, self.taken = self.taken, ()
+        self.cause = self.also[-1] if self.also else self.cause
 
     def begin(self, lane: str, kind: Kind, text: str, causes: Iterable[int] = (), **details: Any) -> int:
         """Record an event that causes what is recorded next."""

@@ -107,14 +107,20 @@ class TellingNetwork(Network):
 
 
 class TellingInbox(list[Callable[[], None]]):
-    """What arrived at a frozen process, with its causes."""
+    """What arrived at a frozen process, with its causes. What the process then does follows from all of it."""
 
     def __init__(self, story: Story) -> None:
         super().__init__()
         self._story = story
 
     def append(self, arrived: Callable[[], None], /) -> None:
-        super().append(self._story.within(arrived))
+        story, cause, take = self._story, self._story.cause, self._story.within(arrived)
+
+        def take_in() -> None:
+            take()
+            story.taken = (*story.taken, cause)
+
+        super().append(take_in)
 
 
 def kernel_for(story: Story | None) -> Kernel:

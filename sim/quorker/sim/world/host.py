@@ -65,9 +65,7 @@ class Host(ABC):
         self.incarnation = 0
         self.paused = False
         self.crawling = False  # it was frozen and wakes for a moment: nothing worth telling
-        self._catching_up = (
-            False  # it takes in what has arrived: what follows from it is performed afterwards
-        )
+        self._catching_up = False  # it takes in what has arrived; what follows is performed afterwards
         self.apply_ns = (
             world.case.machine.apply_ns
         )  # how long the machine takes for a batch, if it can be slow
@@ -205,8 +203,13 @@ class Host(ABC):
             if self.raft is not None:
                 arrived()
         self._catching_up = False
+        story = self.world.trace.story
+        if story is not None:
+            story.acts_on_what_it_took()
         if self.raft is not None:
             self._tick(self.raft)
+        if story is not None:
+            story.also = ()
 
     def crawl(self, events: int) -> None:
         """Handle so many of the events that wait, look at the clock, and freeze again: a process that is starved."""

@@ -62,7 +62,7 @@ class Log:
             self.raft.commit_index + 1,
             encode_entry(self.lt, self.wt, [encode_group(session, 0, numbered)]),
         )
-        self.jobs.on_written(Persist(1, entries=(entry,)), self.now_ms * MS)
+        self.jobs.on_made(Persist(1, entries=(entry,)), self.now_ms * MS)
         self.raft.committed.append(entry)
         self.jobs.on_applied(1, entry.index, outcome)
         return entry.index

@@ -100,7 +100,7 @@ class JobOracles:
         self._outcomes: dict[int, Outcome] = {}
         self._digests: dict[int, bytes] = {}
         self._snapshots: dict[int, bytes] = {}
-        self._written_ns: dict[tuple[int, int], int] = {}
+        self._made_ns: dict[tuple[int, int], int] = {}
         self._replies: dict[tuple[int, int], Reply] = {}
         self._last = (0, 0, 0, 0)  # index, lt, wt, true time of the newest batch
         self.holders: dict[str, Holding] = {}
@@ -162,10 +162,11 @@ class JobOracles:
 
     # ------------------------------------------------------------------ members
 
-    def on_written(self, record: Persist, now_ns: int) -> None:
-        """Entries are first written by their leader, in the moment in which it makes them."""
+    def on_made(self, record: Persist, now_ns: int) -> None:
+        """A member is about to send entries and to write them. The first is their leader, which makes them now; it may die
+        when it has sent them, before it writes."""
         for entry in record.entries:
-            self._written_ns.setdefault((entry.index, entry.term), now_ns)
+            self._made_ns.setdefault((entry.index, entry.term), now_ns)
 
     def on_applied(self, node_id: NodeId, index: int, outcome: Outcome) -> None:
         known = self._outcomes.get(index)
@@ -232,7 +233,7 @@ class JobOracles:
 
     def _judge_time(self, entry: Entry, lt: int, wt: int) -> None:
         """Log time runs at most as fast as the fastest clock, and nothing ever goes back [T1]."""
-        now_ns = self._written_ns[entry.index, entry.term]
+        now_ns = self._made_ns[entry.index, entry.term]
         index, last_lt, last_wt, last_ns = self._last
         if lt < last_lt or wt < last_wt:
             raise Violation("time goes on [T1]", f"from {last_lt}, {last_wt} at {index} to {lt}, {wt}")

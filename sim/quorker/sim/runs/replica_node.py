@@ -92,7 +92,6 @@ class ReplicaNode(Host):
         self._saving = False
         self._reign: Reign | None = None  # while it leads
         self._log_share = LogShare(world.case.machine.keep_entries)
-        self.on_written = self._written
 
     # ------------------------------------------------------------------ Host
 
@@ -114,9 +113,9 @@ class ReplicaNode(Host):
             ReadFailed: self._read_was_refused,
         }
 
-    def _written(self, record: Persist) -> None:
+    def _made(self, record: Persist) -> None:
         now_ns = self.world.kernel.now
-        self.jobs.on_written(record, now_ns)
+        self.jobs.on_made(record, now_ns)
         if self._reign is not None and self.jobs.late_ends is not None:
             self.jobs.late_ends.on_made(self._reign, record.entries, now_ns)
 
@@ -203,6 +202,9 @@ class ReplicaNode(Host):
         effects = self.replica.drain()
         raft = self.replica.raft  # it may have committed by applying what it was told to commit
         self.world.oracles.after_step(self.id, raft, led or raft.role is Role.LEADER)
+        for effect in effects:
+            if type(effect) is Persist and effect.entries:
+                self._made(effect)
         return effects
 
     def deadline(self) -> int | None:

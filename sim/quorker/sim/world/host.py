@@ -71,7 +71,6 @@ class Host(ABC):
         )  # how long the machine takes for a batch, if it can be slow
         self.reads: dict[int, int] = {}  # context -> highest committed index when it was asked for
         self.on_read: Callable[[NodeId, int], None] = ignore
-        self.on_written: Callable[[Persist], None] = ignore  # entries that are about to reach the disk
         self.now_ms = 0  # what the core was told last
         self.inbox = inbox_for(world.trace.story)  # what arrived while the process was frozen
         self._received: dict[SnapshotMeta, Any] = {}  # snapshots whose bytes arrived, not written yet
@@ -466,7 +465,6 @@ class Host(ABC):
         if record.entries:
             before = raft.log.term_at(record.entries[0].index - 1)
             self.world.oracles.on_persist(self.id, record, before)
-            self.on_written(record)
         state = None if record.snapshot is None else self._received.pop(record.snapshot, None)
         if record.snapshot is not None and state is None:
             raise Violation("snapshot bytes", f"n{self.id} persists {record.snapshot}, which never arrived")

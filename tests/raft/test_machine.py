@@ -20,7 +20,8 @@ from hypothesis.stateful import (
 )
 
 from quorker.core.raft import quorum
-from quorker.core.raft.effects import Role, RoleChanged
+from quorker.core.raft.confchange import ChangeKind, ChangeStep, ConfigChange
+from quorker.core.raft.effects import ReadReady, Role, RoleChanged
 from quorker.core.raft.log import RaftLog
 from quorker.core.raft.messages import Message, NodeId
 from quorker.core.raft.state import RaftState
@@ -43,7 +44,8 @@ class Adversary(RuleBasedStateMachine):
             3, pre_vote=pre_vote, check_quorum=check_quorum, max_append_bytes=max_append_bytes
         )
         self.leaders: dict[int, NodeId] = {}
-        self.proposed = 0
+        self.proposed = self.asked = 0
+        self.floors: dict[int, int] = {}  # of each read: what was committed when it was asked for
         self.offered: dict[int, Message] = {}  # what waits and is in the bundle already
 
     # ------------------------------------------------------------------ what the adversary may do
@@ -63,6 +65,25 @@ class Adversary(RuleBasedStateMachine):
     def propose(self, node: NodeId) -> object:
         self.proposed += 1
         self.cluster[node].propose([b"%d" % self.proposed], self.proposed)
+        return self._said(node)
+
+    @rule(target=messages, node=MEMBERS, to=MEMBERS)
+    def transfer(self, node: NodeId, to: NodeId) -> object:
+        self.cluster[node].transfer(to)
+        return self._said(node)
+
+    @rule(target=messages, node=MEMBERS)
+    def read(self, node: NodeId) -> object:
+        """What is committed by now must be seen, whenever the read is answered."""
+        self.asked += 1
+        self.floors[self.asked] = max(self.cluster.committed, default=1)
+        self.cluster[node].read(self.asked)
+        return self._said(node)
+
+    @rule(target=messages, node=MEMBERS, kind=st.sampled_from((ChangeKind.ADD_LEARNER, ChangeKind.ADD_VOTER)))
+    def change(self, node: NodeId, kind: ChangeKind) -> object:
+        """The third member loses its vote, or gets it back."""
+        self.cluster[node].propose_config(ConfigChange((ChangeStep(kind, 3),)), 0)
         return self._said(node)
 
     @rule(target=messages, node=MEMBERS, count=st.sampled_from((1, 2, 99)))
@@ -91,6 +112,18 @@ class Adversary(RuleBasedStateMachine):
         self.cluster.settle(among)
         return self._said(*among)
 
+    @rule(target=messages, node=MEMBERS)
+    def overthrow(self, node: NodeId) -> object:
+        """The others elect one of them and go on, while this one hears nothing of it."""
+        others = [other for other in (1, 2, 3) if other != node]
+        for other in others:
+            self.cluster[other].forget_leader()
+        self.cluster[others[0]].campaign()
+        self.cluster.settle(others)
+        self.cluster[others[0]].propose([b"by the new"], 0)
+        self.cluster.settle(others)
+        return self._said(*others)
+
     @rule(target=messages, among=GROUPS, rounds=st.integers(1, 4))
     def talk(self, among: tuple[NodeId, ...], rounds: int) -> object:
         """As `settle`, for a few rounds and with disks that finish nothing."""
@@ -113,8 +146,11 @@ class Adversary(RuleBasedStateMachine):
     # ------------------------------------------------------------------ what must hold
 
     def _watch(self, node: NodeId) -> None:
-        """At most one leader per term (§5.2), which holds everything committed (§5.4)."""
+        """At most one leader per term (§5.2), which holds everything committed (§5.4); reads are not stale (§6.4)."""
         for effect in self.cluster.members[node].log:
+            if isinstance(effect, ReadReady):
+                floor = self.floors[effect.context]
+                assert effect.index >= floor, f"{node} reads at {effect.index}, {floor} was committed before"
             if isinstance(effect, RoleChanged) and effect.role is Role.LEADER:
                 first = self.leaders.setdefault(effect.term, node)
                 assert first == node, f"{first} and {node} both lead term {effect.term}"
@@ -147,6 +183,7 @@ PLANTED: dict[str, tuple[object, str, object]] = {
     "acknowledged before it is durable": (RaftState, "hold", RaftState.send),
     "committed by too few": (quorum, "committed_index", count_too_few),
     "votes for any log": (RaftLog, "is_up_to_date", approve),
+    "reads without a round": (RaftState, "decides_alone", property(approve)),
 }
 
 

@@ -145,6 +145,37 @@ def test_core_imports_only_what_is_pure() -> None:
     assert not found
 
 
+WORLDLY = {
+    "asyncio",
+    "datetime",
+    "multiprocessing",
+    "os",
+    "secrets",
+    "socket",
+    "threading",
+    "time",
+    "trio",
+    "uuid",
+}
+AROUND_THE_WORLD = {"campaign/determinism.py", "campaign/fuzz.py", "campaign/state.py", "mutants/matrix.py"}
+"""They start runs, time and keep them; nothing in a run depends on them."""
+
+
+def test_the_simulated_world_knows_no_other() -> None:
+    """No clock, process or thread; and of `random` only generators that are given a seed."""
+    folder = ROOT / "sim/quorker/sim"
+    found: list[str] = []
+    for path in sorted(folder.rglob("*.py")):
+        text, name = path.read_text(), str(path.relative_to(folder))
+        modules = {module.split(".")[0] for module in imported_modules(ast.parse(text))}
+        if name not in AROUND_THE_WORLD:
+            found += [f"{name}: {module}" for module in sorted(modules & WORLDLY)]
+        found += [
+            f"{name}: {call}" for call in re.findall(r"(?<![\w.])random\.(?!Random\b)\w+|\bRandom\(\)", text)
+        ]
+    assert found == []
+
+
 UNSAFE = re.compile(r"\b(pickle|marshal|shelve|yaml\.load)\b|(?<![\w.])(eval|exec)\(|__import__\(")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from quorker.core.raft import core, election
 from quorker.core.raft.state import RaftState
-from quorker.sim.cases.case import Case, JobsKnobs, RaftKnobs
+from quorker.sim.cases.case import Case, Fault, FaultKind, JobsKnobs, RaftKnobs
 from quorker.sim.cases.expansion import PROFILES, expand
 from quorker.sim.mutants.mutant import always
 from quorker.sim.oracles.steady import obstacle
@@ -63,6 +63,14 @@ def test_ordinary_profiles_demand_it_in_a_share_of_the_runs_where_they_may() -> 
         steady = [case for case in cases if case.steady]
         assert not any(obstacle(case) for case in steady)
         assert bool(steady) == any(not obstacle(case) for case in cases), profile.name
+
+
+def test_damage_that_nobody_has_noticed_yet_leaves_no_member_to_spare() -> None:
+    """A leader dies here for good; short seed 3026778 lost its second copy to a sector that nobody had read since."""
+    rot = Fault(100 * MS, FaultKind.FILE_MISDIRECTED, 0, node=2, amount=5)
+    case = replace(CASE, plan=(rot,), disk=replace(CASE.disk, files=True))
+    assert "damage" in obstacle(case)
+    assert not expand(3_026_778).steady
 
 
 def test_what_comes_before_is_the_same_run() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from quorker.core.raft.messages import NodeId
-from quorker.sim.cases.case import Case
+from quorker.sim.cases.case import Case, FaultKind
 from quorker.sim.oracles.checks import Violation
 from quorker.sim.runs.membership import CHANGES
 from quorker.sim.stories.story import NEMESIS, Kind
@@ -30,6 +30,7 @@ EVEN: Final = NetworkKnobs(
     latency="constant", median_ns=3 * MS
 )  # members learn everything at the same moment
 VOTERS_MIN: Final = 3
+UNNOTICED: Final = (FaultKind.FILE_ROT, FaultKind.FILE_STALE, FaultKind.FILE_MISDIRECTED)
 WRITE: Final = 1 << 43  # the context of a proposal that no workload has
 
 
@@ -39,6 +40,8 @@ def obstacle(case: Case) -> str:
         return f"needs {VOTERS_MIN} voters or more that stay the same"
     if case.dead_in_calm:
         return "needs all members; leave dead_in_calm out"
+    if any(fault.kind in UNNOTICED for fault in case.plan):
+        return "needs disks without damage that shows only when they are read: a leader dies here, and nobody else may be missing"
     if not (case.raft.pre_vote and case.raft.check_quorum):
         return "needs raft.pre_vote and raft.check_quorum: without them one member may unseat a leader (§9.6)"
     return ""

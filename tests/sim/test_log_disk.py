@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, HardState, SnapshotMeta
-from quorker.sim.disks.disk import DiskKnobs, DurableLog, LogDisk
+from quorker.sim.disks.disk import WRITE_MAX_NS, DiskKnobs, DurableLog, LogDisk
 from quorker.sim.world.kernel import MS, SECOND, Kernel
 
 BASE = SnapshotMeta(1, 1, ConfState((1,)))
@@ -104,6 +104,15 @@ def test_a_slow_disk_is_slow() -> None:
         machine.append(2)
         machine.kernel.run(until=2 * MS)
         assert (machine.safe == [2]) is done
+
+
+def test_a_slow_disk_is_never_stuck() -> None:
+    """Short seed 3054728: one write of a heavy tail took longer than the calm."""
+    machine = Machine(DiskKnobs(latency="constant", median_ns=SECOND))
+    machine.disk.slowness = 99
+    machine.append(2)
+    machine.kernel.run(until=WRITE_MAX_NS + MS)
+    assert machine.safe == [2]
 
 
 def test_a_gap_in_the_log_is_told() -> None:

@@ -109,11 +109,11 @@ def _newest_promises(fs: GuardedFileSystem, owner: Identity, slot: Slot) -> Hard
 def _is_nothing_behind(data: bytes, owner: Identity, slot: Slot) -> bool:
     """Whether nothing was written behind the end that the slot vouches for.
 
-    Zeros prove that only while the record that ended there is still in its sector: a sector that is lost as a whole takes
-    what was written behind that record with it.
+    Zeros prove that only while the record that ended there is still in its sector, to its last word: what takes the end of
+    that record away, or its whole sector, takes what was written behind it too.
     """
     end = slot.sealed_end
-    if len(data) < end or first_nonzero(data, end) is not None:
+    if len(data) < end or first_nonzero(data, end) is not None or not any(data[end - wal.ALIGNMENT : end]):
         return False
     seed = wal.segment_seed(slot.sealed_segment, owner.dir_uuid)
     sector = (end - 1) // SECTOR_BYTES * SECTOR_BYTES

@@ -15,11 +15,12 @@ from typing import Any, Final
 from quorker.core.raft.config import DurableState
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import NOBODY, Entry, Forgotten, HardState, SnapshotMeta
-from quorker.sim.world.kernel import Call, Kernel
+from quorker.sim.world.kernel import SECOND, Call, Kernel
 from quorker.sim.world.network import LATENCIES, latency_ns
 from quorker.sim.world.randomness import key, mix
 
 GROUPED_MAX: Final = 1 << 30
+WRITE_MAX_NS: Final = 2 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +214,11 @@ class LogDisk:
             self._flush()
 
     def latency_ns(self) -> int:
-        return self.slowness * latency_ns(
-            LATENCIES[self.knobs.latency], self.knobs.median_ns, self._draw() >> 48
+        """A slow disk is not stuck: that is what a stall is, which ends when everything heals."""
+        return min(
+            WRITE_MAX_NS,
+            self.slowness
+            * latency_ns(LATENCIES[self.knobs.latency], self.knobs.median_ns, self._draw() >> 48),
         )
 
     def crash(self) -> int:

@@ -243,6 +243,7 @@ def late_rejections_are_believed(patch: Patch) -> None:
         return True
 
     patch.replace(Progress, "maybe_decrease", maybe_decrease)
+    _forget_flights(patch)  # else few late ones would be heard at all
 
 
 @bug(
@@ -299,6 +300,10 @@ def unreachable_followers_are_not_probed(patch: Patch) -> None:
     case=shuffled,
 )
 def answers_outlive_their_flight(patch: Patch) -> None:
+    _forget_flights(patch)
+
+
+def _forget_flights(patch: Patch) -> None:
     def of_this_flight(raft: RaftState, message: AppendResponse) -> None:
         known = raft.progress.get(message.sender)
         handle(raft, replace(message, flight=known.flight) if known else message)

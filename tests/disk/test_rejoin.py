@@ -12,6 +12,7 @@ from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, SnapshotMeta
 from quorker.core.wire.filesystem import SECTOR_BYTES
 from quorker.core.wire.hardstate import Slot
+from quorker.core.wire.guarded_filesystem import GuardedFileSystem
 from quorker.core.wire.identity import IDENT, Identity
 from quorker.core.wire.set_aside import surviving_promises
 from quorker.core.wire.storage import LogStorage, StorageSettings
@@ -146,10 +147,10 @@ def test_zeros_that_begin_within_the_last_record_known_prove_nothing() -> None:
     (path,) = segments(image)
     content = image[path] or b""
     known = Slot(9, 1, HardState(1, 0, 1), 2, 1, 1, 400)  # as if the file had been closed there
-    assert surviving_promises(fs, storage.identity, known).forgotten is Forgotten.ENTRIES
+    assert surviving_promises(GuardedFileSystem(fs), storage.identity, known).forgotten is Forgotten.ENTRIES
     for from_byte in range(360, 400, 8):
         lost = content[:from_byte] + bytes(SECTOR_BYTES - from_byte) + content[SECTOR_BYTES:]
-        damaged = ForgetfulFileSystem({**image, path: lost})
+        damaged = GuardedFileSystem(ForgetfulFileSystem({**image, path: lost}))
         assert surviving_promises(damaged, storage.identity, known).forgotten is Forgotten.PROMISES, from_byte
 
 

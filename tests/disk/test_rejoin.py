@@ -11,8 +11,8 @@ from quorker.core.errors import CorruptionError, IdentityMismatch
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import ConfState, Entry, Forgotten, HardState, SnapshotMeta
 from quorker.core.wire.filesystem import SECTOR_BYTES
-from quorker.core.wire.hardstate import Slot
 from quorker.core.wire.guarded_filesystem import GuardedFileSystem
+from quorker.core.wire.hardstate import Slot
 from quorker.core.wire.identity import IDENT, Identity
 from quorker.core.wire.set_aside import surviving_promises
 from quorker.core.wire.storage import LogStorage, StorageSettings

@@ -58,7 +58,7 @@ def replies_are_not_in_snapshots(patch: Patch) -> None:
 @bug(
     "All answers are forgotten when the client has seen some of them.",
     known="etcd before its leases were idempotent",
-    oracles=(*ONCE, "honest refusal [C3]"),
+    oracles=(*ONCE, "honest refusal [C3]", "witness [C1]"),
     budget=100,
     case=busy,
 )

@@ -23,7 +23,7 @@ from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
         "undamaged disks lose nothing",
         "fatal",
     ),
-    budget=200,
+    budget=30,
     case=installing,
 )
 def conflicts_behind_a_snapshot_are_kept(patch: Patch) -> None:
@@ -59,7 +59,7 @@ def late_snapshots_are_installed(patch: Patch) -> None:
         "undamaged disks lose nothing",
         "fatal",
     ),
-    budget=30,
+    budget=200,
     case=installing,
 )
 def snapshots_cost_the_entries_behind_them(patch: Patch) -> None:

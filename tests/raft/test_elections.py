@@ -384,3 +384,16 @@ def test_a_follower_of_a_live_leader_stays_so_whoever_asks() -> None:
     for peer in (2, 3, 9):
         raft.step(RequestVote(peer, 1, 3, 99, 9, pre_vote=True))
     assert (said(raft), raft.leader) == ([], 2)
+
+
+def test_without_pre_votes_a_candidate_of_an_earlier_term_hears_of_ours() -> None:
+    """§5.1. It may be the only one that can win, and nobody else may speak to it (long seed 4000353)."""
+    raft = member(term=5, pre_vote=False)
+    raft.step(RequestVote(2, 1, 3, 9, 3))
+    assert said(raft) == [VoteResponse(1, 2, 5, granted=False)]
+
+
+def test_with_pre_votes_it_has_heard_of_it_before() -> None:
+    raft = member(term=5, pre_vote=True)
+    raft.step(RequestVote(2, 1, 3, 9, 3))
+    assert said(raft) == []

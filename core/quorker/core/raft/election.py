@@ -200,8 +200,12 @@ def on_lower_term(raft: RaftState, message: Message) -> None:
                     rejoin=raft.rejoin_name,
                 )
             )
-    elif isinstance(message, RequestVote) and message.pre_vote:
-        raft.send(VoteResponse(raft.node_id, message.sender, raft.term, granted=False, pre_vote=True))
+    elif isinstance(message, RequestVote):
+        answer = VoteResponse(raft.node_id, message.sender, raft.term, False, message.pre_vote)
+        if message.pre_vote:
+            raft.send(answer)
+        elif not config.pre_vote:  # else it asks first, and hears it then
+            raft.hold(answer)
 
 
 def heed_leader(raft: RaftState, leader: NodeId) -> bool:

@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from quorker.app.cli import main, status_command
 from quorker.core.errors import EXIT_CORRUPT, EXIT_NO_QUORUM, EXIT_OK, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE
+from quorker.jepsen_like.commands import COMMAND, Quorker, Ran
 from quorker.transport.connection import Status
 
 TASKS = """
@@ -32,19 +33,7 @@ async def send(user: int, *, subject: str = "") -> str:
 def thumbnails(path: str, sizes: list[int]) -> int:
     return len(sizes)
 """
-COMMAND = (sys.executable, "-c", "from quorker.app.cli import main; raise SystemExit(main())")
 JOB_ID = re.compile(r"[0-9A-Z]{13}")
-
-
-class Ran(NamedTuple):
-    """One command: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Quorker = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from quorker.app.cli import main
+from quorker.jepsen_like.commands import COMMAND_SCRIPT
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs/guide-command-line.md"
 BLOCK = re.compile(r"^```(python|toml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -58,8 +59,7 @@ class Session:
         self.env |= {"QUORKER_LISTEN": "127.0.0.1:0", "PATH": f"{directory / 'bin'}:{os.environ['PATH']}"}
         quorker = directory / "bin/quorker"
         quorker.parent.mkdir()
-        program = "from quorker.app.cli import main; raise SystemExit(main())"
-        quorker.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "{program}" "$@"\n')
+        quorker.write_text(f'#!/bin/sh\nexec {sys.executable} -W error -c "{COMMAND_SCRIPT}" "$@"\n')
         quorker.chmod(0o700)
 
     def run(self, command: str, printed: str) -> None:

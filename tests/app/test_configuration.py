@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from quorker.app.cli import main
 from quorker.core.errors import EXIT_NO_QUORUM, EXIT_USAGE
+from quorker.jepsen_like.commands import Quorker, Ran
 
 NOWHERE = "127.0.0.1:1"
-
-
-class Ran(NamedTuple):
-    """One command: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Quorker = Callable[..., Ran]
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +18,8 @@ from quorker.jepsen_like.waiting import wait_until
 from quorker.transport.node_config import TIMINGS
 
 pytestmark = pytest.mark.trio
+
+Members = Callable[..., AbstractAsyncContextManager[None]]
 
 
 class Runs:
@@ -35,23 +37,6 @@ class Runs:
             finally:
                 self.stopped_at = trio.current_time()
         return current_job.fence
-
-
-@asynccontextmanager
-async def others(directory: Path, addresses: dict[int, str], app: App) -> AsyncGenerator[None]:
-    """Members 1 and 2, without whom member 3 is cut off."""
-    async with AsyncExitStack() as stack:
-        for node in (1, 2):
-            door = app.node(
-                directory / str(node),
-                node_id=node,
-                listen=addresses[node],
-                members=addresses,
-                profile="fast",
-                workers=0,
-            )
-            await stack.enter_async_context(door)
-        yield
 
 
 @asynccontextmanager
@@ -73,7 +58,7 @@ def read(pipe: int) -> bytes | None:
 
 
 async def test_a_member_that_is_cut_off_stops_its_jobs_at_its_deadline(
-    tmp_path: Path, plain: ModuleType
+    tmp_path: Path, plain: ModuleType, members: Members
 ) -> None:
     app, runs, addresses = App("test"), Runs(), dict(enumerate(free_addresses(3), 1))
     register: Any = app.task
@@ -81,7 +66,7 @@ async def test_a_member_that_is_cut_off_stops_its_jobs_at_its_deadline(
     os.mkfifo(tmp_path / "alive")
     pipe = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
     async with third(tmp_path, addresses, app) as member:
-        async with others(tmp_path, addresses, App("test")):
+        async with members({1: App("test"), 2: App("test")}, addresses):
             job, hanging = await run.aenqueue(), await hang.aenqueue(str(tmp_path / "alive"))
             await wait_until(lambda: runs.started, "the job runs")
             await wait_until(lambda: read(pipe) == b"started\n", "the process runs")
@@ -92,7 +77,7 @@ async def test_a_member_that_is_cut_off_stops_its_jobs_at_its_deadline(
         assert runs.stopped_at is not None
         ttl = TIMINGS["fast"].session_ttl_ms / 1000
         assert runs.stopped_at - cut_off_at > 0.1 * ttl, "a while after the others had gone"
-        async with others(tmp_path, addresses, App("test")):
+        async with members({1: App("test"), 2: App("test")}, addresses):
             with trio.fail_after(60):
                 await hanging.acancel()
                 assert await job.aresult() > runs.started[0], "it runs again, under a higher fence"

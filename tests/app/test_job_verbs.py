@@ -20,6 +20,7 @@ from quorker.app import App
 from quorker.app.cli import main
 from quorker.app.cli.program import EXIT_INTERRUPTED, EXIT_PIPE
 from quorker.core.errors import EXIT_CORRUPT, EXIT_NO_QUORUM, EXIT_OK, EXIT_REFUSED, EXIT_USAGE
+from quorker.jepsen_like.commands import COMMAND, Quorker, Ran
 
 TASKS = """
 from pathlib import Path
@@ -41,7 +42,6 @@ async def hold(name: str) -> None:
     finally:
         Path(f"{name}.stopped").touch()
 """
-COMMAND = (sys.executable, "-c", "from quorker.app.cli import main; raise SystemExit(main())")
 PATIENCE_SECONDS = 60
 NOBODY = "0" * 13
 
@@ -51,17 +51,6 @@ class Node(NamedTuple):
 
     address: str
     directory: Path
-
-
-class Ran(NamedTuple):
-    """One command: its exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-
-Quorker = Callable[..., Ran]
 
 
 @pytest.fixture(scope="module")

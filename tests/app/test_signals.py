@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from quorker.app import App
 from quorker.core.errors import EXIT_OK
+from quorker.jepsen_like.commands import COMMAND
 
 TASKS = """
 import trio
@@ -31,10 +31,9 @@ class RunningNode:
 
     def __init__(self, directory: Path) -> None:
         (directory / "slow.py").write_text(TASKS)
-        command = [sys.executable, "-c", "from quorker.app.cli import main; raise SystemExit(main())"]
         options = ["--listen", "127.0.0.1:0", "--data", "data", "--shutdown-timeout", "60", "--stop-at-eof"]
         self.process = subprocess.Popen(
-            [*command, "node", "slow:app", *options],
+            [*COMMAND, "node", "slow:app", *options],
             cwd=directory,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

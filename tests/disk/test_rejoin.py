@@ -121,37 +121,45 @@ def test_damage_that_may_hide_a_promise_loses_the_promises() -> None:
     assert state.term < 8, "what it says may be old"
 
 
-def test_a_lost_sector_may_have_held_a_later_promise_than_any_that_is_known() -> None:
-    """It takes what a slot vouches for and the vote behind that, which nothing else tells of."""
+def voted() -> Image:
+    """A log of one sector with a vote in term 7, of which no slot knows."""
     fs = ForgetfulFileSystem()
     storage = opened(fs)
     storage.bootstrap(SnapshotMeta(1, 1, ConfState((1, 2, 3))))
     storage.write([Persist(0, HardState(7, 2, 1))])
     image = dict(fs.image())
     (path,) = segments(image)
+    assert len((image[path] or b"").rstrip(b"\0")) <= SECTOR_BYTES
+    return image
+
+
+def lost_from(image: Image, from_byte: int) -> ForgetfulFileSystem:
+    """The rest of the first sector of the log reads as zeros."""
+    (path,) = segments(image)
     content = image[path] or b""
-    assert len(content.rstrip(b"\0")) <= SECTOR_BYTES
+    lost = content[:from_byte] + bytes(SECTOR_BYTES - from_byte) + content[SECTOR_BYTES:]
+    return ForgetfulFileSystem({**image, path: lost})
+
+
+def test_a_lost_sector_may_have_held_a_later_promise_than_any_that_is_known() -> None:
+    """It takes what a slot vouches for and the vote behind that, which nothing else tells of."""
+    image = voted()
     for from_byte in range(0, 400, 8):  # where the last record begins that a slot vouches for
-        lost = content[:from_byte] + bytes(SECTOR_BYTES - from_byte) + content[SECTOR_BYTES:]
-        state = opened(ForgetfulFileSystem({**image, path: lost})).hard_state
+        state = opened(lost_from(image, from_byte)).hard_state
         assert (state.term, state.forgotten) == (1, Forgotten.PROMISES), from_byte
 
 
 def test_zeros_that_begin_within_the_last_record_known_prove_nothing() -> None:
     """Short seed 3056447: the header of that record was still there, and the term behind it was not."""
-    fs = ForgetfulFileSystem()
-    storage = opened(fs)
-    storage.bootstrap(SnapshotMeta(1, 1, ConfState((1, 2, 3))))
-    storage.write([Persist(0, HardState(7, 2, 1))])
-    image = dict(fs.image())
-    (path,) = segments(image)
-    content = image[path] or b""
+    image = voted()
     known = Slot(9, 1, HardState(1, 0, 1), 2, 1, 1, 400)  # as if the file had been closed there
-    assert surviving_promises(GuardedFileSystem(fs), storage.identity, known).forgotten is Forgotten.ENTRIES
+
+    def forgotten(fs: ForgetfulFileSystem) -> Forgotten:
+        return surviving_promises(GuardedFileSystem(fs), IDENTITY, known).forgotten
+
+    assert forgotten(ForgetfulFileSystem(image)) is Forgotten.ENTRIES
     for from_byte in range(360, 400, 8):
-        lost = content[:from_byte] + bytes(SECTOR_BYTES - from_byte) + content[SECTOR_BYTES:]
-        damaged = GuardedFileSystem(ForgetfulFileSystem({**image, path: lost}))
-        assert surviving_promises(damaged, storage.identity, known).forgotten is Forgotten.PROMISES, from_byte
+        assert forgotten(lost_from(image, from_byte)) is Forgotten.PROMISES, from_byte
 
 
 def test_a_lost_newest_segment_loses_the_promises() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from quorker.core.errors import InvalidInput
 from quorker.core.raft.state import RaftState
+from quorker.jepsen_like.commands import COMMAND
 from quorker.sim.campaign.fuzz import Batch, Campaign, Chunk, Failure, Plan, Totals, chunks_of, run_chunk
 from quorker.sim.campaign.state import load_state, save_state, write_failure
 from quorker.sim.cases.expansion import SHORT, expand
@@ -166,9 +166,8 @@ def test_an_interrupted_campaign_keeps_what_it_has_done_and_goes_on(tmp_path: Pa
     """Ctrl-C reaches the whole group of processes, as from a terminal."""
     state = tmp_path / "state.json"
     line = ["sim", "fuzz", "--time", "5m", "--jobs", "2", "--state", str(state), "-o", "json"]
-    script = "from quorker.app.cli import main; raise SystemExit(main())"
     process = subprocess.Popen(
-        [sys.executable, "-c", script, *line],
+        [*COMMAND, *line],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:

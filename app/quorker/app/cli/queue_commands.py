@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
-from quorker.app.cli.output import Fields, instant_text, print_json, print_rows
+from quorker.app.cli.output import Fields, instant_text, print_rows
 from quorker.app.cli.store_pages import all_rows
 from quorker.app.settings import checked_option
 from quorker.core.errors import InvalidInput
@@ -93,10 +93,8 @@ def _set(queues: tuple[str, ...], commands: list[SetQueuePaused], client: Client
     if client.output == "table":
         for row in rows:
             print(f"{row['name']}  {_outcome_text(row)}")
-    elif client.output == "json":
-        print_json(rows)
     else:
-        print_rows("jsonl", rows, (), lambda _: ())
+        print_rows(client.output, rows, HEADS, _cells)
 
 
 async def _set_one(connection: Connection, command: SetQueuePaused, known: set[str]) -> dict[str, Any]:

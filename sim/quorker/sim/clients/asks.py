@@ -13,6 +13,7 @@ from quorker.core.jobs import commands as c
 from quorker.core.jobs.bounds import ON
 from quorker.core.jobs.commands import Command
 from quorker.sim.cases.case import OpKind
+from quorker.sim.clients.contract_asks import Asking as ContractAsking
 from quorker.sim.clients.contract_asks import ContractAsks
 from quorker.sim.oracles.job_checks import JobOracles, Order
 from quorker.sim.world.line import Line, Query
@@ -31,12 +32,10 @@ PRECONDITIONS: Final[tuple[c.Precondition, ...]] = (
 )
 
 
-class Asking(Protocol):
+class Asking(ContractAsking, Protocol):
     """The client: its session, its line, what it knows."""
 
-    id: int
     line: Line | None
-    known_jobs: list[str]
     seen: int
 
     @property
@@ -49,12 +48,6 @@ class Asking(Protocol):
     def on_enqueued(self, orders: Any, value: Any, error: QuorkerError | None) -> None: ...
 
     def on_grant(self, grant: c.JobGrant) -> None: ...
-
-    def submit(
-        self, command: Command, patience_ms: int, resolve: Callable[[Any, QuorkerError | None], None] | None
-    ) -> None: ...
-
-    def later(self, wait_ms: int, act: Callable[[], None]) -> None: ...
 
 
 class Asks:

@@ -98,6 +98,13 @@ def moved_jobs_stay_with_their_workers(patch: Patch) -> None:
     patch.replace(jobs_contract, "revoke", always(None))
 
 
+def _give_away(tables: Tables, command: TryLock | Unlock) -> None:
+    """An owned lock belongs to whoever asks."""
+    lock = tables.locks.get(command.resource)
+    if lock is not None and lock.owner:
+        lock.owner = command.owner
+
+
 @bug(
     "An owner that asks for a lock is given that of another owner.",
     oracles=MODEL,
@@ -106,9 +113,7 @@ def moved_jobs_stay_with_their_workers(patch: Patch) -> None:
 )
 def locks_have_any_owner(patch: Patch) -> None:
     def try_lock(tables: Tables, command: TryLock) -> Any:
-        lock = tables.locks.get(command.resource)
-        if lock is not None and lock.owner:
-            lock.owner = command.owner
+        _give_away(tables, command)
         return take(tables, command)
 
     take = patch.replace_item(CONTRACT_HANDLERS, TryLock.OP, try_lock)
@@ -123,9 +128,7 @@ def locks_have_any_owner(patch: Patch) -> None:
 )
 def locks_are_let_go_by_anybody(patch: Patch) -> None:
     def unlock(tables: Tables, command: Unlock) -> Any:
-        lock = tables.locks.get(command.resource)
-        if lock is not None and lock.owner:
-            lock.owner = command.owner
+        _give_away(tables, command)
         return let_go(tables, command)
 
     let_go = patch.replace_item(CONTRACT_HANDLERS, Unlock.OP, unlock)

@@ -92,6 +92,9 @@ class FileDisk(LogDisk):
         self.fs.before = self.trouble = Trouble(self.fs)
         self.damaged = ""
         self.storage: LogStorage | None = None
+        self._found_damaged: Mapping[str, bytes] | None = (
+            None  # what stood there before anybody began to recover
+        )
         self.happened: list[str] = []  # what a good campaign should have seen
         self._name = f"n{node_id}"
         self._file_key = key(seed, "disk files", node_id)
@@ -131,7 +134,9 @@ class FileDisk(LogDisk):
 
     def open(self) -> bool:
         """Recover. A first attempt may be cut short itself."""
-        before, kept = self.fs.image(), self.fs.at_rest()
+        before = self.fs.image()
+        if self._found_damaged is None and self.damaged:
+            self._found_damaged = self.fs.at_rest()
         try:
             storage = self._recover()
         except CorruptionError as error:
@@ -141,8 +146,9 @@ class FileDisk(LogDisk):
             self.fs.kill()
             return False
         self._believe(storage)
-        if self.damaged:
-            self._check_kept(kept)
+        if self._found_damaged is not None:
+            self._check_kept(self._found_damaged)
+            self._found_damaged = None
         return True
 
     def _recover(self) -> LogStorage:

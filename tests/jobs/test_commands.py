@@ -14,6 +14,7 @@ from quorker.core.jobs import bounds, commands
 from quorker.core.jobs.commands import (
     AcquireLock,
     AddToSet,
+    AdvanceRecurring,
     BadCommand,
     Batch,
     ClaimDigest,
@@ -26,10 +27,15 @@ from quorker.core.jobs.commands import (
     JobInState,
     NewJob,
     OpenSession,
+    PauseRecurring,
+    RemoveRecurring,
     ReplaceSessions,
     RetryPolicy,
     SetHolds,
     SetRangeInHash,
+    SetRecurring,
+    Step,
+    TriggerRecurring,
     decode,
     encode,
     grant_from_wire,
@@ -98,6 +104,7 @@ COMPOUND = [
     "SetQueuePaused",
     "SetLimits",
 ]
+RECURRING = ["SetRecurring", "RemoveRecurring", "TriggerRecurring", "PauseRecurring", "AdvanceRecurring"]
 
 SAMPLES: tuple[Command, ...] = (
     EnqueueJobs((NewJob("a"),)),
@@ -114,6 +121,12 @@ SAMPLES: tuple[Command, ...] = (
     Batch((JobInState("j", ("", "Enqueued")), SetHolds("k", "v", False)), (AddToSet("k", "v", 1.5),)),
     SetRangeInHash("k", (("f", None), ("", "v"))),
     OpenSession("n", 1000),
+    SetRecurring("r", NewJob("a"), "0 3 * * *", "Europe/Berlin", 0, "skip", 5),
+    SetRecurring("r", NewJob("a"), every_ms=10),
+    RemoveRecurring("r"),
+    TriggerRecurring("r"),
+    PauseRecurring("r", True, "why", "who"),
+    AdvanceRecurring((Step("r", 5, 7, (7, 8), 9), Step("s", 6, 0, (), 0, "why"))),
     ReplaceSessions(),
     ClaimDigest(7, 1, b"x" * 16),
 )
@@ -122,11 +135,13 @@ SAMPLES: tuple[Command, ...] = (
 def test_numbers_are_those_of_the_contract_and_compound_ones_from_64() -> None:
     assert [getattr(commands, name).OP for name in CONTRACT] == list(range(1, 35))
     assert [getattr(commands, name).OP for name in COMPOUND] == list(range(64, 84))
+    assert [getattr(commands, name).OP for name in RECURRING] == list(range(84, 89))
     assert commands.ReplaceSessions.OP == 96  # after those that are kept for later
     assert commands.ClaimDigest.OP == 97
     assert {each.__name__ for each in commands.COMMAND_TYPES} == {
         *CONTRACT,
         *COMPOUND,
+        *RECURRING,
         "ReplaceSessions",
         "ClaimDigest",
     }
@@ -147,11 +162,26 @@ def test_trailing_defaults_are_left_out_and_may_be_given() -> None:
 
 
 MALFORMED: list[Any] = [
-    None, 5, "x", b"", [], {}, [None], ["1"], [True], [1.0], [0], [35], [63], [84], [95], [2**70], [[1]],
+    None, 5, "x", b"", [], {}, [None], ["1"], [True], [1.0], [0], [35], [63], [89], [95], [2**70], [[1]],
     [66, 1], [70], [70, []], [70, [["a"]] * 1001], [70, ["a"]], [70, [[]]], [70, [["a"] * 16]],
     [71, "j"], [71, "j", -1], [71, "j", 2**63], [71, "j", True], [71, "j", 1.0], [71, "j", 1, "text"],
     [71, "", 1], [71, "j" * 65, 1], [71, "a b", 1], [71, "é" * 13, 1],
     [81, [], [[34, 5]]], [81, [], [[70, [["a"]]]]], [81, [], [[81, [], []]]], [81, [[7, "k"]], []],
+    [84, "r"], [84, "", ["a"]], [84, "r" * 201, ["a"]], [84, "a b", ["a"]], [84, "r", ["a"], "x" * 201],
+    [84, "r", ["a"], "", "UTC", 9], [84, "r", ["a"], "", "UTC", 2**40 + 1], [84, "r", ["a"], "", "UTC", False],
+    [84, "r", ["a"], "", "UTC", -10], [84, "r", ["a"], "", "", 10], [84, "r", ["a"], "", "../x", 10],
+    [84, "r", ["a"], "", "Z" * 65, 10], [84, "r", ["a"], "", "UTC", 10, "twice"],
+    [84, "r", ["a"], "", "UTC", 10, 1], [84, "r", ["a"], "", "UTC", 10, "all", -1],
+    [84, "r", ["a", b"", "q", 0, 0, None, 5], "", "UTC", 10],
+    [84, "r", ["a", b"", "q", 0, 0, None, 0, 0], "", "UTC", 10],
+    [84, "r", ["a", b"", "q", 0, 0, None, 0, None, "", 0, "j"], "", "UTC", 10],
+    [84, "r", ["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "any", [["h", "v"]] * 31], "", "UTC", 10],
+    [84, "r", ["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "any", [["quorker-slot", "1"]]], "", "UTC", 10],
+    [84, "r", ["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "any", [["quorker-recurring", ""]]], "", "UTC", 10],
+    [85], [85, 5], [86, None], [87, "r"], [87, "r", 1], [87, "r", True, "x" * 1025], [87, "r", True, "", "x" * 201],
+    [88], [88, []], [88, [[]]], [88, [["r", 1, 0, [], 5]] * 501], [88, [["r", 1, 0, [1.5], 5]]],
+    [88, [["r", 1, 0, [0] * 1001, 5]]], [88, [["r", 1, -1, [], 5]]], [88, [["r", 1, 0, [], 2**52 + 1]]],
+    [88, [["r", 1, 0, [], 0, "x" * 1025]]], [88, [["r", 1, 0, [], None]]], [88, [["r", True, 0, [], 5]]],
     [64, "n", 999], [64, "n", 24 * 3600 * 1000 + 1], [64, "", 1000], [64, "n", 1000, 1],
     [68, ["Q"], 1], [68, ["q"], 1025], [68, ["q"] * 65, 1], [69, [], 1], [69, ["q"], 0], [69, ["q"], 1001],
     [13, "k", "v", math.nan], [13, "k", "v", "1"], [13, "", "v"], [13, "k", None], [13, "k", "\ud800"],

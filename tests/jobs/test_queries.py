@@ -31,6 +31,7 @@ from quorker.core.jobs.commands import (
     SetJobState,
     SetQueuePaused,
     SetRangeInHash,
+    SetRecurring,
     Subscribe,
     encode,
 )
@@ -97,6 +98,7 @@ def filled() -> Store:
     store.apply(IncrementCounter("k", 5, 1000))
     store.apply(AnnounceServer("s", 3, ("mail",)))
     store.apply(SetQueuePaused("paused", True, "why", "who"))
+    store.apply(SetRecurring("nightly", NewJob("a", b"x" * 5000), "0 3 * * *", "Europe/Berlin"))
     store.apply(Subscribe(("mail",), 0), session)
     assert parent in store.store.jobs
     return store
@@ -127,6 +129,7 @@ def arguments_for(store: Store, name: str) -> dict[str, Any]:
         "what": "succeeded",
         "unit": "day",
         "count": 5,
+        "id": "nightly",
     }
     return {
         each: good[each] for each, argument in QUERIES[name].arguments.items() if argument.default is REQUIRED
@@ -301,6 +304,20 @@ def test_long_arguments_are_cut_in_lists_and_whole_in_details(store: Store) -> N
     (row,) = store.query("jobs_by_task", task="a")["rows"]
     assert (len(row["args"]), row["args_size"]) == (1024, 5000)
     assert len(store.query("job_details", job_id=job_id)["args"]) == 5000
+
+
+def test_pages_of_recurring_jobs_go_by_id(store: Store) -> None:
+    for name in ("b", "d", "a", "c"):
+        store.apply(SetRecurring(name, NewJob("t", b"x" * 5000), every_ms=1000))
+    first = store.query("recurring:list", limit=3)
+    assert [row["id"] for row in first] == ["a", "b", "c"]
+    assert {(len(row["args"]), row["args_size"]) for row in first} == {(1024, 5000)}
+    assert [row["id"] for row in store.query("recurring:list", after="b", limit=3)] == ["c", "d"]
+    assert [row["id"] for row in store.query("recurring:list", after="bb")] == ["c", "d"]
+    assert store.query("recurring:list", after="d") == []
+    assert len(store.query("recurring:get", id="a")["args"]) == 5000
+    assert store.query("recurring:get", id="e") is None
+    assert store.query("statistics")["recurring"] == store.query("health")["recurring"] == 4
 
 
 def test_an_odd_score_in_the_schedule_is_no_trouble(store: Store) -> None:

@@ -39,6 +39,7 @@ def is_busy(store: JobStore) -> bool:
         store.leases,
         store.locks,
         store.unique_keys,
+        store.recurring,
     )
     return all(kept)
 
@@ -56,6 +57,7 @@ def test_the_store_of_these_tests_has_something_in_every_table() -> None:
     assert all(
         [view.queues, view.entries, view.jobs, view.sessions, view.leases, view.locks, view.unique_keys]
     )
+    assert view.recurring
     assert list(view.collections.rows())
 
 

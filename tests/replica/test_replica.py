@@ -16,6 +16,9 @@ from quorker.core.jobs.commands import (
     IncrementCounter,
     KeepAlive,
     NewJob,
+    PauseRecurring,
+    RemoveRecurring,
+    SetRecurring,
     Subscribe,
     encode,
 )
@@ -292,6 +295,26 @@ def test_a_leader_whose_disk_is_nearly_full_takes_only_what_needs_no_space(clust
     leader.disk_space(low=False)
     assert cluster.submit(1, EnqueueJobs((NewJob("t"),))).error is None
     assert not enqueued.known
+
+
+def test_a_leader_whose_disk_is_nearly_full_makes_no_recurring_jobs(cluster: Any) -> None:
+    """They are late then, and their entries may still be paused and removed."""
+    leader = cluster.replicas[1]
+    cluster.submit(1, SetRecurring("r", NewJob("t"), every_ms=100))
+    cluster.submit(1, SetRecurring("s", NewJob("t"), every_ms=100))
+    cluster.advance(150)
+    made = len(leader.store.jobs)
+    assert made >= 2
+    leader.disk_space(low=True)
+    index = leader.store_index
+    cluster.advance(500)
+    assert (len(leader.store.jobs), leader.store_index) == (made, index)
+    assert cluster.submit(2, PauseRecurring("r", True)).value is True
+    assert cluster.submit(3, RemoveRecurring("s")).value is True
+    leader.disk_space(low=False)
+    assert cluster.submit(2, PauseRecurring("r", False)).value is True
+    cluster.advance(150)
+    assert len(leader.store.jobs) > made
 
 
 def test_what_waits_when_the_disk_fills_is_refused_too(cluster: Any) -> None:

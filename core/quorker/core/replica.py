@@ -348,7 +348,7 @@ class Replica:
         deadline = self.raft.next_deadline()
         if not self._can_maintain():
             return deadline  # what stands in the way ends with an apply, which wakes the driver anyway
-        due_lt, due_wt = self.store.next_due()
+        due_lt, due_wt = self.store.next_due(has_space=self.has_space)
         waits = [
             at - now
             for at, now in ((due_lt, self.clock.lt(self.now_ms)), (due_wt, self.wall_ms))
@@ -421,7 +421,7 @@ class Replica:
         if self.now_ms < self._maintenance_at_ms or not self._can_maintain():
             return False
         lt, wt = self.clock.stamp(self.now_ms, self.wall_ms)
-        commands = self.store.due(lt, wt)
+        commands = self.store.due(lt, wt, has_space=self.has_space)
         self._maintenance_at_ms = self.now_ms + self.config.maintenance_interval_ms
         if not commands:
             return False

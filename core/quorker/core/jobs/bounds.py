@@ -181,6 +181,7 @@ def pair(what: str, check_name: Check[str], check_value: Check[T]) -> Check[tupl
 
 ON: TypeAlias = Literal["success", "failure", "any", "deleted"]
 ON_EXCEED: TypeAlias = Literal["fail", "delete"]
+MISFIRE: TypeAlias = Literal["once", "all", "skip"]
 
 
 def condition(value: Any) -> ON:
@@ -193,6 +194,12 @@ def on_exceed(value: Any) -> ON_EXCEED:
     if value in ("fail", "delete") and type(value) is str:
         return value  # type: ignore[return-value]  # as above
     refuse("on_exceed", "must be fail or delete")
+
+
+def misfire(value: Any) -> MISFIRE:
+    if value in ("once", "all", "skip") and type(value) is str:
+        return value  # type: ignore[return-value]  # as above
+    refuse("misfire", "must be once, all or skip")
 
 
 DURATION: Final = whole("duration", 0, DURATION_MAX)

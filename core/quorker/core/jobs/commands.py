@@ -3,7 +3,7 @@
 The wire form is `[OP, *fields]`, fields in the order of the record; trailing fields that equal their default are left
 out, so that fields can be added later. `decode` is the only way in and lets nothing out of bounds pass: the state
 machine relies on it. Contract operations keep the numbers 1 to 34 of the storage contract, compound ones start at 64
-(84 to 95 are kept for recurring jobs, batches of jobs and concurrency limits). What a command does must not live here.
+(89 to 95 are kept for batches of jobs and concurrency limits). What a command does must not live here.
 
 Units: `*_ms` is a duration in milliseconds, `*_wt` an instant in milliseconds since the epoch.
 """
@@ -74,6 +74,15 @@ from quorker.core.jobs.new_job import (
     plain_job,
     plain_to_wire,
 )
+from quorker.core.jobs.recurring_commands import (
+    AdvanceRecurring,
+    PauseRecurring,
+    RecurringCommand,
+    RemoveRecurring,
+    SetRecurring,
+    Step,
+    TriggerRecurring,
+)
 from quorker.core.jobs.wire_form import Wire, from_wire, to_wire
 
 __all__ = [
@@ -84,6 +93,7 @@ __all__ = [
     "AddRangeToSet",
     "AddToQueue",
     "AddToSet",
+    "AdvanceRecurring",
     "AnnounceServer",
     "BadCommand",
     "Batch",
@@ -121,17 +131,20 @@ __all__ = [
     "Maintain",
     "NewJob",
     "OpenSession",
+    "PauseRecurring",
     "PersistHash",
     "PersistJob",
     "PersistList",
     "PersistSet",
     "Precondition",
+    "RecurringCommand",
     "ReleaseDue",
     "ReleaseJob",
     "ReleaseLock",
     "RemoveFromList",
     "RemoveFromSet",
     "RemoveHash",
+    "RemoveRecurring",
     "RemoveServer",
     "RemoveSet",
     "RemoveTimedOutServers",
@@ -147,7 +160,10 @@ __all__ = [
     "SetLimits",
     "SetQueuePaused",
     "SetRangeInHash",
+    "SetRecurring",
+    "Step",
     "Subscribe",
+    "TriggerRecurring",
     "TrimList",
     "TryLock",
     "Unlock",
@@ -437,12 +453,13 @@ CompoundCommand: TypeAlias = (
     | ReplaceSessions
     | ClaimDigest
 )
-Command: TypeAlias = ContractCommand | CompoundCommand
+Command: TypeAlias = ContractCommand | CompoundCommand | RecurringCommand
 
 COMMAND_TYPES: Final[tuple[type[Any], ...]] = (
     *get_args(JobCommand),
     *get_args(CollectionCommand),
     *get_args(CompoundCommand),
+    *get_args(RecurringCommand),
 )
 _BY_OP: Final[dict[int, type[Any]]] = {each.OP: each for each in COMMAND_TYPES}
 

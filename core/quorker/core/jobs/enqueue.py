@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 from quorker.core.jobs.continuations import make_available, start_of
 from quorker.core.jobs.lifecycle import AWAITING, DELETED, ENQUEUED, SCHEDULED, is_hopeless, is_met
@@ -23,8 +25,7 @@ def enqueue_jobs(tables: Tables, command: EnqueueJobs) -> Reply:
         return refusal
     made: list[str] = []
     for spec in jobs:
-        holder = _holder(tables, spec) if spec.unique_key else None
-        made.append(holder or _make(tables, spec, made))
+        made.append(make(tables, spec, made))
     return (0, tuple(made))
 
 
@@ -78,7 +79,14 @@ def _holder(tables: Tables, spec: NewJob) -> str | None:
     return unique.job_id
 
 
-def _make(tables: Tables, spec: NewJob, made: list[str]) -> str:
+def make(tables: Tables, spec: NewJob, made: Sequence[str] = ()) -> str:
+    """The id of a new job, or of the one that holds its unique key. There is room for it (the caller knows).
+
+    `made`: the earlier jobs of the same command, which it may wait for.
+    """
+    holder = _holder(tables, spec) if spec.unique_key else None
+    if holder is not None:
+        return holder
     job_id = tables.new_job_id()
     if spec.unique_key:
         expires = tables.lt + spec.unique_ms if spec.unique_ms else 0
@@ -93,7 +101,7 @@ def _make(tables: Tables, spec: NewJob, made: list[str]) -> str:
     return job_id
 
 
-def _follow(tables: Tables, job_id: str, spec: NewJob, made: list[str]) -> None:
+def _follow(tables: Tables, job_id: str, spec: NewJob, made: Sequence[str]) -> None:
     """Wait for the parent; or do at once what its end has decided already."""
     parent_id, on = spec.parent_id, spec.on
     if parent_id[0] == "#":

@@ -7,6 +7,7 @@ nothing due, so an idle cluster writes nothing.
 from __future__ import annotations
 
 from quorker.core.jobs.commands import (
+    AdvanceRecurring,
     ExpireRecords,
     ExpireSessions,
     Maintain,
@@ -19,6 +20,7 @@ from quorker.core.jobs.leases import lose
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.locks import expire_locks
 from quorker.core.jobs.outcome import Reply, done
+from quorker.core.jobs.recurring_plan import due_steps, next_slot_due
 from quorker.core.jobs.reports import time_out
 from quorker.core.jobs.retention import evict_jobs, expire_unique_keys, next_retention
 from quorker.core.jobs.schedule import next_start
@@ -78,7 +80,7 @@ def _drop_empty_queues(tables: Tables) -> int:
     return len(empty)
 
 
-def due_commands(tables: Tables, wanted: Limits, lt: int, wt: int) -> list[Wire]:
+def due_commands(tables: Tables, wanted: Limits, lt: int, wt: int, *, has_space: bool = True) -> list[Wire]:
     """Commands that the leader should propose now, in wire form; each does a bounded piece."""
     lt, wt = max(lt, tables.lt), max(wt, tables.wt)
     found: list[Wire] = []
@@ -96,15 +98,22 @@ def due_commands(tables: Tables, wanted: Limits, lt: int, wt: int) -> list[Wire]
     lease = _next_lease(tables)
     if lease is not None and lease <= lt:
         found.append(encode(Maintain(tables.limits.invisibility_ms)))
+    steps = due_steps(tables, wt) if has_space else ()
+    if steps:
+        found.append(encode(AdvanceRecurring(steps)))
     return found
 
 
-def next_due(tables: Tables, wanted: Limits) -> tuple[int | None, int | None]:
+def next_due(tables: Tables, wanted: Limits, *, has_space: bool = True) -> tuple[int | None, int | None]:
     """(log time, wall time) at which something is due at the earliest; None where nothing waits."""
+    due_wt = _earliest(next_start(tables), next_slot_due(tables) if has_space else None)
     if tables.unresolved or wanted != tables.limits or tables.stirred:
-        return tables.lt, next_start(tables)
-    instants = (next_session_expiry(tables), next_retention(tables), _next_lease(tables))
-    return min((each for each in instants if each is not None), default=None), next_start(tables)
+        return tables.lt, due_wt
+    return _earliest(next_session_expiry(tables), next_retention(tables), _next_lease(tables)), due_wt
+
+
+def _earliest(*instants: int | None) -> int | None:
+    return min((each for each in instants if each is not None), default=None)
 
 
 def _next_lease(tables: Tables) -> int | None:

@@ -1,14 +1,14 @@
 """Every read of the job store, by name. Reads never change anything and answer from indexes, not by scanning jobs.
 
 `run` is total: it returns what msgpack can pack, or raises `QueryError`. What each query returns is said where it is
-defined: `queries_collections`, `queries_jobs`, `queries_monitoring`.
+defined: `queries_collections`, `queries_jobs`, `queries_monitoring`, `queries_recurring`.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
-from quorker.core.jobs import queries_collections, queries_jobs, queries_monitoring
+from quorker.core.jobs import queries_collections, queries_jobs, queries_monitoring, queries_recurring
 from quorker.core.jobs.queries_form import Query, QueryError, checked_arguments
 from quorker.core.jobs.tables import Tables
 
@@ -18,6 +18,7 @@ QUERIES: Final[dict[str, Query]] = {
     **queries_collections.QUERIES,
     **queries_jobs.QUERIES,
     **queries_monitoring.QUERIES,
+    **queries_recurring.QUERIES,
 }
 
 

@@ -38,7 +38,7 @@ def statistics(tables: Tables) -> Fields:
     sets, counters = tables.collections.sets, tables.collections.counters
     return {
         "servers": len(tables.collections.servers),
-        "recurring": sets.size(RECURRING_SET),
+        "recurring": len(tables.recurring) + sets.size(RECURRING_SET),
         "enqueued": count(ENQUEUED),
         "queued": sum(queue.length for queue in tables.queues.values()),
         "fetched": len(tables.leases),
@@ -189,6 +189,8 @@ def health(tables: Tables) -> Fields:
         "locks_max": limits.max_locks,
         "leases": len(tables.leases),
         "unique_keys": len(tables.unique_keys),
+        "recurring": len(tables.recurring),
+        "recurring_max": limits.max_recurring,
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
-from quorker.core.jobs.bounds import Pairs
+from quorker.core.jobs.bounds import MISFIRE, Pairs
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.outcome import Reply
 from quorker.core.jobs.timeline import Timeline
@@ -20,6 +20,7 @@ StateData: TypeAlias = tuple[tuple[str, str | int | None], ...]
 
 JOB_BYTES: Final = 900  # a job with its records and index rows, without what its submitter chose the size of
 STATE_BYTES: Final = 200
+RECURRING_BYTES: Final = 2000
 
 
 class StateRecord(NamedTuple):
@@ -191,6 +192,50 @@ class UniqueKey(NamedTuple):
     key: str
     job_id: str
     expires_lt: int
+
+
+class Recurring(NamedTuple):
+    """A template of a job and when it is made. `revision`: a new one with every change of what is declared; `anchor_wt`:
+    when that was, and where a fixed interval is counted from.
+
+    `plan_wt`: no slot up to then fires any more; `next_wt`: the slot it is planned for, 0 when it is not planned (yet).
+    With an `error` it rests until it is declared again. `last_slot_wt`: the last slot that passed by firing;
+    `last_fired_wt`, `last_job_id`, `fired`: of the jobs made, those triggered by hand included.
+    """
+
+    id: str
+    job: NewJob
+    cron: str = ""
+    zone: str = "UTC"
+    every_ms: int = 0
+    misfire: MISFIRE = "once"
+    grace_ms: int = 0
+    revision: int = 0
+    created_wt: int = 0
+    anchor_wt: int = 0
+    plan_wt: int = 0
+    next_wt: int = 0
+    last_slot_wt: int = 0
+    last_fired_wt: int = 0
+    last_job_id: str = ""
+    fired: int = 0
+    paused: bool = False
+    paused_wt: int = 0
+    reason: str = ""
+    author: str = ""
+    error: str = ""
+
+    def is_live(self) -> bool:
+        """Neither paused nor resting: its plan goes on."""
+        return not self.paused and not self.error
+
+    @property
+    def size(self) -> int:
+        """Bytes that count against the limits."""
+        job = self.job
+        texts = (self.id, job.args, self.cron, self.reason, self.error, job.unique_key)
+        own = sum(len(name) + len(value) + 100 for name, value in job.headers)
+        return RECURRING_BYTES + sum(map(len, texts)) + own + sum(len(tag) + 100 for tag in job.tags)
 
 
 def weigh(record: StateRecord) -> int:

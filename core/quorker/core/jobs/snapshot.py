@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 from quorker.core.errors import CorruptionError
 from quorker.core.jobs import snapshot_rows
 from quorker.core.jobs.collections_snapshot import CollectionsView
-from quorker.core.jobs.records import Job, Lease, UniqueKey
+from quorker.core.jobs.records import Job, Lease, Recurring, UniqueKey
 from quorker.core.jobs.snapshot_rows import Head, Row
 from quorker.core.jobs.tables import Tables
 
@@ -52,6 +52,7 @@ class SnapshotView(NamedTuple):
     unique_keys: list[UniqueKey]
     collections: CollectionsView
     unresolved: list[str]
+    recurring: list[Recurring]
     stirred: list[str]
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
@@ -94,6 +95,8 @@ class SnapshotView(NamedTuple):
         for row in self.collections.rows():
             yield (snapshot_rows.COLLECTION, *row)
         yield from snapshot_rows.unresolved_rows(self.unresolved)
+        for entry in self.recurring:
+            yield (snapshot_rows.RECURRING, *entry)
         yield (snapshot_rows.END, self.stirred)
 
 
@@ -114,6 +117,7 @@ def take(tables: Tables) -> SnapshotView:
         list(tables.unique_keys.values()),
         tables.collections.freeze(),
         list(tables.unresolved),
+        list(tables.recurring.values()),
         list(tables.stirred),
     )
 

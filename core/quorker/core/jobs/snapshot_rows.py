@@ -19,6 +19,7 @@ from quorker.core.jobs.records import (
     LeaseKind,
     Lock,
     Queue,
+    Recurring,
     Session,
     StateRecord,
     UniqueKey,
@@ -41,6 +42,7 @@ UNIQUE_KEY: Final = 7
 COLLECTION: Final = 8
 UNRESOLVED: Final = 9
 END: Final = 10
+RECURRING: Final = 11
 SEGMENT_ITEMS: Final = 256
 LAST_OF_HISTORY: Final = -1
 
@@ -139,6 +141,7 @@ class Reader:
             UNIQUE_KEY: self._unique_key,
             COLLECTION: self._collections.append,
             UNRESOLVED: self._unresolved,
+            RECURRING: self._recurring,
             END: self._end,
         }
 
@@ -228,6 +231,11 @@ class Reader:
     def _unresolved(self, fields: Row) -> None:
         (parent_ids,) = fields
         self._tables.unresolved.update(dict.fromkeys(parent_ids))
+
+    def _recurring(self, fields: Row) -> None:
+        recurring_id, job, *rest = fields
+        _require(recurring_id not in self._tables.recurring, "a recurring job twice")
+        self._tables.put_recurring(Recurring(recurring_id, _spec(job), *rest))
 
     def _end(self, fields: Row) -> None:
         (stirred,) = fields

@@ -23,6 +23,13 @@ from quorker.core.jobs.locks import acquire_lock, release_lock
 from quorker.core.jobs.maintenance import due_commands, expire_records, next_due
 from quorker.core.jobs.outcome import Notice, Outcome, Reply, rejected
 from quorker.core.jobs.records import Session
+from quorker.core.jobs.recurring import (
+    advance_recurring,
+    pause_recurring,
+    remove_recurring,
+    set_recurring,
+    trigger_recurring,
+)
 from quorker.core.jobs.reports import complete_job, fail_job, release_job
 from quorker.core.jobs.schedule import release_due
 from quorker.core.jobs.sessions import (
@@ -68,6 +75,11 @@ HANDLERS: Final[dict[int, Handler]] = {
     commands.Batch.OP: batch,
     commands.SetQueuePaused.OP: set_queue_paused,
     commands.SetLimits.OP: set_limits,
+    commands.SetRecurring.OP: set_recurring,
+    commands.RemoveRecurring.OP: remove_recurring,
+    commands.TriggerRecurring.OP: trigger_recurring,
+    commands.PauseRecurring.OP: pause_recurring,
+    commands.AdvanceRecurring.OP: advance_recurring,
     commands.ReplaceSessions.OP: replace_sessions,
     commands.ClaimDigest.OP: claim_digest,
 }
@@ -83,6 +95,8 @@ TOKEN_MAKERS: Final = frozenset(
         commands.EnqueueJobs.OP,
         commands.AcquireLock.OP,
         commands.Batch.OP,
+        commands.TriggerRecurring.OP,
+        commands.AdvanceRecurring.OP,
     }
 )
 """Refused with `entry_full` once their log entry has made nearly as many tokens as it can."""
@@ -198,13 +212,16 @@ class JobStore(Tables):
 
     # --- time ---
 
-    def due(self, lt_now: int, wt_now: int) -> list[Wire]:
-        """Maintenance commands, in wire form, that the leader should propose now. Each does a bounded piece."""
-        return due_commands(self, self.wanted, lt_now, wt_now)
+    def due(self, lt_now: int, wt_now: int, *, has_space: bool = True) -> list[Wire]:
+        """Maintenance commands, in wire form, that the leader should propose now. Each does a bounded piece.
 
-    def next_due(self) -> tuple[int | None, int | None]:
+        `has_space`: without it, on a disk that is nearly full, no new jobs are made.
+        """
+        return due_commands(self, self.wanted, lt_now, wt_now, has_space=has_space)
+
+    def next_due(self, *, has_space: bool = True) -> tuple[int | None, int | None]:
         """(log time, wall time) at which `due` may have something at the earliest; None where nothing waits."""
-        return next_due(self, self.wanted)
+        return next_due(self, self.wanted, has_space=has_space)
 
     # --- reading ---
 

@@ -23,6 +23,7 @@ from quorker.core.jobs.records import (
     Lock,
     Place,
     Queue,
+    Recurring,
     Session,
     StateRecord,
     UniqueKey,
@@ -46,7 +47,8 @@ class Tables:
 
     `places`: where a job id stands in queues. `fetched`: the leases that must be renewed, the one longest without first.
     `deadlines`: (deadline_lt, token) of dispatched jobs with a timeout. `lock_expiry`: (expires_lt, resource).
-    `unique_expiry`: (expires_lt, key). `unresolved`: ended parents whose continuations are not all dealt with.
+    `unique_expiry`: (expires_lt, key). `recurring` by id, `recurring_ids` in order; `recurring_plan`: (next_wt, id) of
+    those that are neither paused nor resting, the ones that are not planned yet first. `unresolved`: ended parents whose continuations are not all dealt with.
     `chain`: the chained digest of all that was applied.
     """
 
@@ -64,6 +66,9 @@ class Tables:
         self.locks: dict[str, Lock] = {}
         self.sessions: dict[int, Session] = {}
         self.unique_keys: dict[str, UniqueKey] = {}
+        self.recurring: dict[str, Recurring] = {}
+        self.recurring_ids: OrderedRows[tuple[str]] = OrderedRows()
+        self.recurring_plan: OrderedRows[tuple[int, str]] = OrderedRows()
         self.collections = Collections()
         self.index = JobIndex()
         self.places: dict[str, tuple[Place, ...]] = {}
@@ -286,3 +291,27 @@ class Tables:
         self.bytes -= UNIQUE_KEY_BYTES + len(unique.key)
         if unique.expires_lt:
             self.unique_expiry.remove((unique.expires_lt, unique.key))
+
+    # --- recurring jobs ---
+
+    def put_recurring(self, entry: Recurring) -> None:
+        """Add an entry or replace the one of that id."""
+        old = self.recurring.get(entry.id)
+        if old is None:
+            self.recurring_ids.add((entry.id,))
+        else:
+            self._forget_plan(old)
+        self.recurring[entry.id] = entry
+        self.bytes += entry.size
+        if entry.is_live():
+            self.recurring_plan.add((entry.next_wt, entry.id))
+
+    def remove_recurring(self, entry: Recurring) -> None:
+        del self.recurring[entry.id]
+        self.recurring_ids.remove((entry.id,))
+        self._forget_plan(entry)
+
+    def _forget_plan(self, entry: Recurring) -> None:
+        self.bytes -= entry.size
+        if entry.is_live():
+            self.recurring_plan.remove((entry.next_wt, entry.id))

@@ -26,11 +26,13 @@ from quorker.core.jobs.commands import (
     Heartbeat,
     KeepAlive,
     OpenSession,
+    PauseRecurring,
     ReleaseJob,
     ReleaseLock,
     RemoveFromList,
     RemoveFromSet,
     RemoveHash,
+    RemoveRecurring,
     RemoveServer,
     RemoveSet,
     RemoveTimedOutServers,
@@ -50,6 +52,7 @@ NEEDING_NO_SPACE: Final = (
     *(DeleteJob, Subscribe, FetchJobs),
     *(FetchNext, RenewFetched, AckFetched, RequeueFetched, Unlock, Heartbeat, RemoveServer, RemoveTimedOutServers),
     *(ExpireJob, ExpireHash, ExpireList, ExpireSet),
+    *(RemoveRecurring, PauseRecurring),
     *(RemoveHash, RemoveSet, RemoveFromSet, RemoveFromList, TrimList),
 )  # fmt: skip
 """Small, and nothing is there to stay: a nearly full disk has room for them, and some of them make room."""

@@ -36,6 +36,7 @@ SMALL_LIMITS: Final = Limits(
     max_queues=5,
     max_locks=4,
     piece=3,
+    max_recurring=3,
 )
 
 
@@ -165,6 +166,32 @@ class StoreTraffic:
         ops = tuple(self._contract_op() for _ in range(self.random.randint(0, 4)))
         return c.Batch((given,) if self._flip() else (), ops)
 
+    def _recurring(self) -> Command:
+        r, recurring_id = self.random, self._pick(KEYS)
+        job = self._parentless()._replace(delay_ms=0, at_wt=None)
+        cron = self._pick(("", "", "* * * * * *", "*/5 * * * *", "30 2 30 2 *"))
+        every_ms = 0 if cron and self._pick((True, True, True, False)) else self._pick((100, 700, 3000))
+        misfire, grace_ms = self._pick(("once", "all", "skip")), self._ms()
+        entry = self.store.recurring.get(recurring_id)
+        revision, planned = (entry.revision, entry.next_wt) if entry else (1, self.wt)
+        step = c.Step(
+            recurring_id,
+            self._pick((revision, revision, revision + 1)),
+            self._pick((planned, planned, 0, self.wt)),
+            tuple(sorted(self.wt + r.randint(-3000, 300) for _ in range(r.randint(0, 3)))),
+            self._pick((0, self.wt, self.wt + 300)),
+            self._pick(("", "", "", "why")),
+        )
+        moves: tuple[Command, ...] = (
+            c.SetRecurring(recurring_id, job, cron, "UTC", every_ms, misfire, grace_ms),
+            c.SetRecurring(recurring_id, c.NewJob("tick"), every_ms=500),
+            c.PauseRecurring(recurring_id, self._flip(), "why", "who"),
+            c.TriggerRecurring(recurring_id),
+            c.AdvanceRecurring((step, step)),
+            c.RemoveRecurring(recurring_id) if self._flip() else c.TriggerRecurring(recurring_id),
+        )
+        return r.choice(moves)
+
     def _weighted(self) -> list[Callable[[], Command]]:
         r = self.random
         often: list[Callable[[], Command]] = [
@@ -188,6 +215,8 @@ class StoreTraffic:
             lambda: c.Maintain(self._ms()),
             c.ReleaseDue,
             c.ExpireRecords,
+            self._recurring,
+            self._recurring,
             self._batch,
             self._contract_op,
             self._contract_op,

@@ -27,6 +27,7 @@ def check_store(store: Tables) -> None:
         *_sessions(store),
         *_locks(store),
         *_index(store),
+        *_recurring(store),
         *_sizes(store),
     ]
     assert not problems, "; ".join(problems[:10])
@@ -171,6 +172,23 @@ def _index(store: Tables) -> Iterator[str]:
         yield "the index of continuations differs"
 
 
+def _recurring(store: Tables) -> Iterator[str]:
+    for recurring_id, entry in store.recurring.items():
+        if entry.id != recurring_id or bool(entry.cron) == bool(entry.every_ms):
+            yield f"recurring job {recurring_id} has another id, or not one schedule"
+        if entry.next_wt and (entry.paused or entry.error or entry.next_wt <= entry.plan_wt):
+            yield f"recurring job {recurring_id} has a plan that cannot be"
+        if entry.last_slot_wt > store.wt or entry.last_fired_wt > store.wt:
+            yield f"recurring job {recurring_id} has fired in the future"
+        if (entry.reason or entry.author or entry.paused_wt) and not entry.paused:
+            yield f"recurring job {recurring_id} is not paused, but somebody has paused it"
+    if [recurring_id for (recurring_id,) in store.recurring_ids] != sorted(store.recurring):
+        yield "the ids of recurring jobs differ"
+    live = [entry for entry in store.recurring.values() if not entry.paused and not entry.error]
+    if list(store.recurring_plan) != sorted((entry.next_wt, entry.id) for entry in live):
+        yield "the plan of recurring jobs differs"
+
+
 def _listed(timelines: dict[str, Timeline]) -> dict[str, list[tuple[int, str]]]:
     return {key: list(timeline) for key, timeline in timelines.items() if timeline.size}
 
@@ -189,5 +207,6 @@ def _sizes(store: Tables) -> Iterator[str]:
     total += PLACE_BYTES * sum(queue.length for queue in store.queues.values())
     total += sum(LOCK_BYTES + len(resource) for resource in store.locks)
     total += sum(UNIQUE_KEY_BYTES + len(key) for key in store.unique_keys)
+    total += sum(entry.size for entry in store.recurring.values())
     if total != store.bytes:
         yield f"the store says it has {store.bytes} bytes, its records {total}"

@@ -6,9 +6,10 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, overload
 
 from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
@@ -26,6 +27,7 @@ from quorker.app.settings import (
     Retry,
     RunsIn,
     checked_option,
+    instant_ms,
     milliseconds,
     read_options,
 )
@@ -35,6 +37,9 @@ from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs import bounds
 from quorker.transport.node_config import NodeConfig, Profile
 from quorker.transport.tls import TlsPaths
+
+if TYPE_CHECKING:
+    from quorker.app.testing import AppUnderTest
 
 CONNECT_SECONDS: Final = 30.0
 
@@ -276,6 +281,18 @@ class App:
         named = None if queues is None else checked_option("queues", tuple(queues), bounds.SOME_QUEUES)
         milliseconds(shutdown_timeout, "shutdown_timeout")
         return WorkPlan(slots, named, shutdown_timeout)
+
+    def testing(self, *, start: datetime | None = None, queues: Sequence[str] | None = None) -> AppUnderTest:
+        """A job store for a test: `with app.testing() as quorker:`, also in async code. See `AppUnderTest`.
+
+        In memory, with no thread, process, socket or file. `start`: what its clock says first (a datetime with a time
+        zone); without one it is the same instant in every test. `queues`: those that are worked on (default: those of
+        the app's tasks, as everywhere).
+        """
+        from quorker.app.testing import AppUnderTest, open_memory  # late: production needs no store in memory
+
+        named = None if queues is None else checked_option("queues", tuple(queues), bounds.SOME_QUEUES)
+        return AppUnderTest(self, open_memory(None if start is None else instant_ms(start, "start")), named)
 
     # ------------------------------------------------------------------ the way into the store
 

@@ -20,6 +20,7 @@ from quorker.app.context import JobContext, enter_job
 from quorker.app.failure import describe
 from quorker.app.gateway import Ask, inherit_gateway
 from quorker.app.location import ModuleLocation, import_located
+from quorker.app.lock_line import Held, why_over
 from quorker.app.payload import decode_call, encode_result
 from quorker.app.remote_ask import ask_to_wire, settle_answer
 from quorker.core.errors import ConfigurationError
@@ -88,6 +89,9 @@ class PipeGateway:
         if frame is None:
             raise SystemExit("the node of this worker process is gone")
         return settle_answer(frame[1])
+
+    def why_lost(self, resource: str, held: Held) -> str:
+        return why_over(held)
 
 
 def run_call(call: ChildCall, pipe: Pipe) -> None:

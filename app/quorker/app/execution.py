@@ -4,7 +4,7 @@ jobs run, their leases, and how outcomes are reported (`worker_server.py`)."""
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import trio
 
@@ -24,6 +24,12 @@ def job_context(grant: JobGrant, timeout: float | None) -> JobContext:
     deadline = None if timeout is None else time.monotonic() + timeout
     headers = own_headers(grant.headers)
     return JobContext(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)
+
+
+class RunsAttempts(Protocol):
+    """Where the functions of tasks are called."""
+
+    async def run(self, task: RegisteredTask, grant: JobGrant, job: JobContext) -> Done | Failure: ...
 
 
 class Executor:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import concurrent.futures
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import trio
 
 from quorker.app.errors import BlockingCall, JobPending, NotConnected
-from quorker.app.lock_line import Hold, LockWish, hold_lock, take_lock
+from quorker.app.lock_line import Held, Hold, LockWish, hold_lock, take_lock, why_lost
 from quorker.core.errors import Unknown
 from quorker.core.frozen import record
 from quorker.core.jobs.commands import Command
@@ -82,6 +84,10 @@ class Gateway(Protocol):
         """For plain code; the caller has made sure that no event loop runs in this thread."""
         ...
 
+    def why_lost(self, resource: str, held: Held) -> str:
+        """Why a lock that was taken this way is not surely held any more; "" while it is."""
+        ...
+
 
 async def perform(connection: Connection, ask: Ask) -> Any:
     """Carry out `ask` on the connection's own loop."""
@@ -116,8 +122,23 @@ def inherited_gateway() -> Gateway | None:
     return _inherited[0] if _inherited else None
 
 
+_is_plain: ContextVar[bool] = ContextVar("quorker_plain_code", default=False)
+
+
+@contextmanager
+def plain_code() -> Generator[None]:
+    """What runs inside may block the event loop of this thread, as if there were none: nothing else waits for it."""
+    before = _is_plain.set(True)
+    try:
+        yield
+    finally:
+        _is_plain.reset(before)
+
+
 def async_library() -> str | None:
     """Which event loop runs in this thread: "trio", "asyncio" or None."""
+    if _is_plain.get():
+        return None
     if trio.lowlevel.in_trio_run():
         return "trio"
     asyncio = sys.modules.get("asyncio")
@@ -164,6 +185,9 @@ class LoopGateway:
             return crossing.future.result()
         finally:
             crossing.future.cancel()
+
+    def why_lost(self, resource: str, held: Held) -> str:
+        return why_lost(self.connection, held)
 
     def start(self, ask: Ask) -> Crossing:
         """Begin it on the loop of the connection, whichever code this is. Cancel its future to give it up."""

@@ -29,6 +29,7 @@ POLL_SECONDS: Final = 0.05
 WATCH_SECONDS: Final = 0.2
 GOODBYE_SECONDS: Final = 1.0
 NO_SESSION: Final = 0
+OVER: Final = "its time to live is over"
 
 
 class LockWish(NamedTuple):
@@ -203,7 +204,7 @@ def why_lost(connection: Connection, held: Held) -> str:
 
 def why_over(held: Held) -> str:
     """The same for a lock with a time to live, which needs no connection."""
-    return "its time to live is over" if monotonic_ms() >= held.until_ms else ""
+    return OVER if monotonic_ms() >= held.until_ms else ""
 
 
 async def _until_lost(connection: Connection, held: Held, release: trio.Event) -> str:

@@ -4,7 +4,7 @@ it is taken and watched on the loop of its connection (`lock_line.py`)."""
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -20,7 +20,7 @@ from quorker.app.gateway import (
     refuse_blocking,
     wait_for,
 )
-from quorker.app.lock_line import Held, Hold, LockWish, why_lost, why_over
+from quorker.app.lock_line import Held, Hold, LockWish
 from quorker.core.errors import InvalidInput, QuorkerError, Rejected
 from quorker.core.jobs.commands import ReleaseLock
 
@@ -77,13 +77,13 @@ class Lock:
         self._held: HeldLock | None = None
         self._hold: Hold | None = None
         self._crossing: Crossing | None = None
-        self._remote: Gateway | None = None
+        self._direct: Gateway | None = None
 
     def __enter__(self) -> HeldLock:
         refuse_blocking(BLOCK_IN_ASYNC)
         gateway = self._host.gateway()
         if not isinstance(gateway, LoopGateway):
-            return self._enter_remotely(gateway)
+            return self._taken(gateway, gateway.request_blocking(self._taking()))
         granted = self._start(gateway)
         try:
             return self._entered(gateway, granted.result())
@@ -94,7 +94,7 @@ class Lock:
     async def __aenter__(self) -> HeldLock:
         gateway = self._host.gateway()
         if not isinstance(gateway, LoopGateway):
-            return self._enter_remotely(gateway)
+            return self._taken(gateway, await gateway.request(self._taking()))
         granted = self._start(gateway)
         try:
             return self._entered(gateway, await wait_for(granted))
@@ -106,7 +106,13 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._crossing is None:
-            self._exit_remotely(error)
+            gateway, release = self._releasing()
+            reason = ""
+            try:
+                gateway.request_blocking(release)
+            except Rejected as refused:
+                reason = refused.detail
+            self._given_back(reason, error)
             return
         released = self._release()
         concurrent.futures.wait([released])
@@ -116,7 +122,13 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._crossing is None:
-            self._exit_remotely(error)
+            gateway, release = self._releasing()
+            reason = ""
+            try:
+                await gateway.request(release)
+            except Rejected as refused:
+                reason = refused.detail
+            self._given_back(reason, error)
             return
         released = self._release()
         with suppress(QuorkerError):  # told below
@@ -126,21 +138,26 @@ class Lock:
     # ------------------------------------------------------------------ on the loop of a connection in this process
 
     def _start(self, gateway: LoopGateway) -> concurrent.futures.Future[Held]:
-        if self._held is not None:
-            raise InvalidInput(
-                f"this lock of {self._wish.resource} is in use: make another one with app.lock(...)"
-            )
+        self._refuse_second_use()
         hold = self._hold = Hold(self._wish, self._on_lost)
         self._crossing = gateway.start(HoldLock(hold))
         self._crossing.future.add_done_callback(hold.on_ended)
         return hold.granted
+
+    def _refuse_second_use(self) -> None:
+        if self._held is not None:
+            raise InvalidInput(
+                f"this lock of {self._wish.resource} is in use: make another one with app.lock(...)"
+            )
 
     def _entered(self, gateway: LoopGateway, held: Held) -> HeldLock:
         hold = self._hold
         assert hold is not None
 
         def ask_lost() -> str:
-            return "nothing keeps it any more" if hold.is_ended else why_lost(gateway.connection, held)
+            return (
+                "nothing keeps it any more" if hold.is_ended else gateway.why_lost(hold.wish.resource, held)
+            )
 
         self._held = HeldLock(self._wish.resource, held.token, ask_lost)
         return self._held
@@ -163,26 +180,26 @@ class Lock:
         failure = released.exception()
         held.end(released.result() if failure is None else str(failure), error)
 
-    # ------------------------------------------------------------------ in a worker process, through its node
+    # ------------------------------------------------------------------ where nothing in this process watches the lock
 
-    def _enter_remotely(self, gateway: Gateway) -> HeldLock:
-        if not self._wish.ttl_ms:
-            raise InvalidInput(
-                f"a worker process may be killed while it holds {self._wish.resource}: give a ttl, after which the "
-                f"lock is free whatever happens: app.lock({self._wish.resource!r}, ttl=60)"
-            )
-        held = Held(*gateway.request_blocking(TakeLock(self._wish)))
-        self._remote = gateway
-        self._held = HeldLock(self._wish.resource, held.token, lambda: why_over(held))
+    def _taking(self) -> TakeLock:
+        self._refuse_second_use()
+        return TakeLock(self._wish)
+
+    def _taken(self, gateway: Gateway, answer: Sequence[int]) -> HeldLock:
+        held = Held(*answer)
+        self._direct = gateway
+        self._held = HeldLock(
+            self._wish.resource, held.token, lambda: gateway.why_lost(self._wish.resource, held)
+        )
         return self._held
 
-    def _exit_remotely(self, error: BaseException | None) -> None:
+    def _releasing(self) -> tuple[Gateway, Submit]:
         assert self._held is not None
-        assert self._remote is not None
+        assert self._direct is not None
+        return self._direct, Submit(ReleaseLock(self._held.name, self._held.fence))
+
+    def _given_back(self, reason: str, error: BaseException | None) -> None:
+        assert self._held is not None
         held, self._held = self._held, None
-        reason = ""
-        try:
-            self._remote.request_blocking(Submit(ReleaseLock(held.name, held.fence)))
-        except Rejected as refused:
-            reason = refused.detail
         held.end(reason, error)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from quorker.app.errors import JobPending, LockTimeout
 from quorker.app.gateway import Ask, AskStatus, Gateway, HoldLock, Query, Submit, TakeLock, WaitFinished
 from quorker.app.lock_line import LockWish
-from quorker.core.errors import Busy, NotApplied, ProtocolError, QuorkerError, Rejected, Unknown
+from quorker.core.errors import Busy, InvalidInput, NotApplied, ProtocolError, QuorkerError, Rejected, Unknown
 from quorker.core.jobs.commands import decode, encode
 from quorker.core.wire.records import list_of
 
@@ -26,9 +26,18 @@ def ask_to_wire(ask: Ask) -> list[Any]:
         case WaitFinished(job_id, timeout):
             return ["wait", job_id, timeout]
         case TakeLock(wish):
-            return ["lock", *wish]
+            return _lock_to_wire(wish)
         case AskStatus() | HoldLock():
             raise ProtocolError(f"a worker process cannot ask for {type(ask).__name__}: ask on the node")
+
+
+def _lock_to_wire(wish: LockWish) -> list[Any]:
+    if not wish.ttl_ms:
+        raise InvalidInput(
+            f"a worker process may be killed while it holds {wish.resource}: give a ttl, after which the "
+            f"lock is free whatever happens: app.lock({wish.resource!r}, ttl=60)"
+        )
+    return ["lock", *wish]
 
 
 def ask_from_wire(wire: Any) -> Ask:

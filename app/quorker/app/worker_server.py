@@ -16,7 +16,7 @@ from typing import Final, cast
 import trio
 
 from quorker.app.children import Done
-from quorker.app.execution import Executor, job_context
+from quorker.app.execution import RunsAttempts, job_context
 from quorker.app.failure import Failure, describe
 from quorker.app.settings import may_retry
 from quorker.app.tasks import RegisteredTask
@@ -60,7 +60,7 @@ class WorkerServer:
     """Runs the jobs of one worker handle. Opened by `serve_jobs`."""
 
     def __init__(
-        self, connection: Connection, tasks: Mapping[str, RegisteredTask], executor: Executor
+        self, connection: Connection, tasks: Mapping[str, RegisteredTask], executor: RunsAttempts
     ) -> None:
         self.counts = WorkerCounts()
         self._connection = connection
@@ -68,6 +68,11 @@ class WorkerServer:
         self._executor = executor
         self._running: dict[int, RunningJob] = {}
         self._changed = trio.Event()
+
+    @property
+    def running(self) -> list[JobGrant]:
+        """The jobs that run here now."""
+        return [job.grant for job in self._running.values()]
 
     def on_cancel(self, token: int, reason: str) -> None:
         """The job of this token was deleted, or its lease is no longer ours: stop it."""
@@ -211,7 +216,7 @@ def _unknown_task(name: str, tasks: Mapping[str, RegisteredTask]) -> Failure:
 async def serve_jobs(
     connection: Connection,
     tasks: Mapping[str, RegisteredTask],
-    executor: Executor,
+    executor: RunsAttempts,
     queues: Sequence[str],
     slots: int,
     shutdown_seconds: float = SHUTDOWN_SECONDS,

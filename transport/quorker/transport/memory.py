@@ -106,14 +106,22 @@ class MemoryStore:
                 connection.renew()
             self.maintain()
 
-    def _next_event(self) -> int:
-        """The log time of the next renewal, or of what is due next."""
+    def next_due_lt(self) -> int | None:
+        """The log time of what the store waits for next, None if it waits for nothing."""
         due_lt, due_wt = self.store.next_due()
-        events = [connection.renewal_lt for connection in self._connections.values()]
+        events: list[int] = []
         if due_lt is not None:
             events.append(due_lt)
         if due_wt is not None:
             events.append(self.lt + due_wt - self.wt)
+        return min(events, default=None)
+
+    def _next_event(self) -> int:
+        """The log time of the next renewal, or of what is due next."""
+        due = self.next_due_lt()
+        events = [connection.renewal_lt for connection in self._connections.values()]
+        if due is not None:
+            events.append(due)
         return min(events, default=self.lt + SESSION_TTL_MS)
 
     def restart(self) -> None:
@@ -150,6 +158,10 @@ class MemoryConnection:
     async def submit(self, command: Command, *, timeout: float | None = None) -> Any:
         """See `Connection`. Nothing can take long here: the timeout is ignored."""
         await trio.lowlevel.checkpoint()
+        return self.submit_now(command)
+
+    def submit_now(self, command: Command) -> Any:
+        """Like `submit`, for code without a trio loop."""
         return _value(self._apply(command))
 
     def submit_nowait(self, command: Command, resolve: Callable[[Any, QuorkerError | None], None]) -> None:
@@ -168,11 +180,17 @@ class MemoryConnection:
     async def query(self, name: str, args: dict[str, Any], *, consistency: Consistency = "local") -> Answer:
         """See `Connection`. Values have passed through msgpack, as they do everywhere else."""
         await trio.lowlevel.checkpoint()
-        store = self._memory.store
-        packed = _codec.packb(store.query(name, args))
-        return Answer(_codec.unpackb(packed), store.applied_index, 0)
+        return Answer(self.query_now(name, args), self._memory.store.applied_index, 0)
+
+    def query_now(self, name: str, args: dict[str, Any]) -> Any:
+        """The value of `query`, for code without a trio loop."""
+        return _codec.unpackb(_codec.packb(self._memory.store.query(name, args)))
 
     async def status(self) -> Status:
+        await trio.lowlevel.checkpoint()
+        return self.status_now()
+
+    def status_now(self) -> Status:
         index = self._memory.store.applied_index
         return Status(1, "memory", "leader", 1, 1, (1,), index, index, index, 0, 0, "")
 

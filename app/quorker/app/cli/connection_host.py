@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quorker.app.gateway import Ask, perform
+from quorker.app.lock_line import Held, why_lost
 from quorker.transport.connection import Connection
 
 
@@ -23,3 +24,6 @@ class ConnectionHost:
 
     def request_blocking(self, ask: Ask) -> Any:
         raise NotImplementedError("the command line waits in async code only")
+
+    def why_lost(self, resource: str, held: Held) -> str:
+        return why_lost(self.connection, held)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import trio
@@ -27,8 +28,10 @@ from quorker.app import (
     Retry,
     current_job,
 )
+from quorker.app.gateway import Submit
 from quorker.app.testing import AppUnderTest, TestingStopped
 from quorker.core.errors import ConfigurationError, InvalidInput
+from quorker.core.jobs.commands import SetRecurring
 
 
 @pytest.fixture
@@ -346,6 +349,21 @@ def test_a_year_of_daily_jobs(app: App, quorker: AppUnderTest) -> None:
     assert [(day - days[0]).days for day in days] == list(range(366))
 
 
+def test_a_year_of_a_recurring_job(app: App, quorker: AppUnderTest) -> None:
+    days: list[datetime] = []
+
+    @app.task
+    def nightly() -> None:
+        days.append(quorker.now)
+
+    quorker.advance(hours=12)
+    command = SetRecurring("nightly", nightly.new_job(), cron="0 3 * * *", zone="Europe/Berlin")
+    app.gateway().request_blocking(Submit(command))
+    assert quorker.run(days=365) == 365
+    assert {day.astimezone(ZoneInfo("Europe/Berlin")).hour for day in days} == {3}
+    assert {day.hour for day in days} == {1, 2}
+
+
 def test_an_endless_loop_is_stopped_and_named(app: App, quorker: AppUnderTest) -> None:
     @app.task
     def again() -> None:
@@ -471,8 +489,7 @@ async def check_in_async_code() -> None:
         assert await late.aresult() == -2
         async with app.lock("a"):
             with pytest.raises(LockTimeout):
-                async with app.lock("a"):
-                    pass
+                await app.lock("a").__aenter__()
     with pytest.raises(NotConnected):
         await double.aenqueue(1)
 

@@ -23,9 +23,7 @@ from quorker.transport.memory import MemoryConnection, MemoryStore
 
 SLOTS_MAX: Final = 20
 DAY_MS: Final = 24 * 3600 * 1000
-NAPS_MAX: Final = (
-    10_000  # sleeps in a row while no job ends: enough for any work, too many for a loop that waits in vain
-)
+NAPS_MAX: Final = 1_000  # of one drain: enough for any work, too many for a loop that waits in vain
 
 
 @dataclass(frozen=True, slots=True)

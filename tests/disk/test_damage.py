@@ -159,10 +159,12 @@ def test_a_bit_in_the_newest_segment(case: Case) -> None:
 
 
 def test_a_bit_in_a_sealed_log(sealed_case: Case) -> None:
-    """A seal makes the last batch as safe as the others; the seal itself holds nothing that could be lost."""
+    """A seal makes the last batch as safe as the others. The seal itself counts: what hit it may have hit what followed."""
     (*_, newest) = sealed_case.segments
+    sealed_end = len(sealed_case.content(newest).rstrip(b"\0")) + 7 & -8
+    assert sealed_end > sealed_case.last_end
     for byte, image in sealed_case.flipped(newest):
-        assert outcome(image) == (CORRUPT if byte < sealed_case.last_end else sealed_case.acknowledged)
+        assert outcome(image) == (CORRUPT if byte < sealed_end else sealed_case.acknowledged)
 
 
 @pytest.mark.parametrize("name", ["STATE.0", "STATE.1"])
@@ -265,6 +267,26 @@ def test_zeros_that_reach_before_the_last_batch(case: Case) -> None:
     for held in kept_less:
         assert isinstance(held, Held)
         assert is_prefix_from_seal(held, case)
+
+
+def test_a_sector_that_is_stale_from_within_what_was_sealed() -> None:
+    """It takes the batch behind the seal along, so it must not pass for the torn end of that batch."""
+    fs = ForgetfulFileSystem()
+    witness = Witness(reopened(fs))
+    witness.bootstrap(SnapshotMeta(1, 1, MEMBERS))
+    witness.seal()
+    sealed_end = witness.storage.log_bytes
+    witness.write(Persist(0, HardState(2, 3, 1)))
+    image = fs.image()
+    (newest,) = [path for path in image if path.endswith(".wal")]
+    content = image[newest]
+    assert content is not None
+    end = -(-sealed_end // SECTOR_BYTES) * SECTOR_BYTES
+    assert any(content[sealed_end:end]), "the batch behind the seal has begun in the same sector"
+    stale = [content[:start] + bytes(end - start) + content[end:] for start in range(sealed_end)]
+    damaged = [data for data in stale if data[:sealed_end] != content[:sealed_end]]
+    assert len(damaged) > sealed_end - 8
+    assert {outcome({**image, newest: data}) for data in damaged} == {CORRUPT}
 
 
 def test_a_file_that_is_gone(case: Case, snapshot_case: Case) -> None:

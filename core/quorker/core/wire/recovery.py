@@ -4,7 +4,7 @@ Let X be the first byte of the newest segment that is not a valid record.
 
 1. Everything from X on is zero: the log ends cleanly.
 2. X lies in the last batch, nothing that was written after that batch can be seen behind X, and no state slot says
-   that this batch was durable: its fsync cannot be known to have returned. It is a torn tail: this batch is dropped,
+   that the log was durable beyond X: the fsync of this batch cannot be known to have returned. It is a torn tail: this batch is dropped,
    its bytes are kept aside.
 3. Anything else is corruption. Nothing is changed, nothing is skipped.
 
@@ -175,7 +175,7 @@ def _replay_newest(
 ) -> None:
     seed = wal.segment_seed(header.segment, owner.dir_uuid)
     scan = scan_segment(data, seed, header.previous_batch, path)
-    log.torn = judge_end(data, seed, scan, slot, path)
+    log.torn = judge_end(data, seed, header.segment, scan, slot, path)
     last = scan.batches[-1]
     log.end = _proven_end(scan, header, slot)
     log.last_batch = last.number
@@ -188,7 +188,7 @@ def _replay_newest(
     log.replay(last, path)
 
 
-def judge_end(data: bytes, seed: int, scan: Scan, slot: Slot, path: str) -> Torn | None:
+def judge_end(data: bytes, seed: int, segment: int, scan: Scan, slot: Slot, path: str) -> Torn | None:
     """Rules 1 to 3 for the newest segment: None when it ends cleanly, or what was torn.
 
     Raises CorruptionError.
@@ -198,6 +198,9 @@ def judge_end(data: bytes, seed: int, scan: Scan, slot: Slot, path: str) -> Torn
         raise CorruptionError(
             path, bad, f"{scan.why}, in a batch that was durable before the file got its name"
         )
+    if slot.sealed_segment == segment and bad < slot.sealed_end:
+        why = f"{scan.why}, yet the log was known to be durable up to byte {slot.sealed_end}"
+        raise CorruptionError(path, bad, why)
     if bad == scan.end.offset and first_nonzero(data, bad) is None:
         if last.number < slot.sealed_batch:
             why = f"ends with batch {last.number}, but batch {slot.sealed_batch} was known to be durable"

@@ -99,7 +99,7 @@ def _newest_promises(fs: GuardedFileSystem, owner: Identity, slot: Slot) -> Hard
         header = segment_header(name, data, owner, path)
         seed = wal.segment_seed(header.segment, owner.dir_uuid)
         scan = scan_segment(data, seed, header.previous_batch, path)
-        judge_end(data, seed, scan, slot, path)
+        judge_end(data, seed, header.segment, scan, slot, path)
         return scan.batches[-1].hard_state
     except CorruptionError:
         is_last = number == slot.sealed_segment and _is_nothing_behind(data, owner, slot)

@@ -100,9 +100,9 @@ def whole_segment_dropped_on_a_torn_tail(patch: Patch) -> None:
 )
 def any_damage_passes_for_a_torn_tail(patch: Patch) -> None:
 
-    def judge_end(data: bytes, seed: int, scan: Scan, slot: Slot, path: str) -> Any:
+    def judge_end(data: bytes, seed: int, segment: int, scan: Scan, slot: Slot, path: str) -> Any:
         try:
-            return judge(data, seed, scan, slot, path)
+            return judge(data, seed, segment, scan, slot, path)
         except CorruptionError as error:
             if scan.last_batch is None:
                 raise
@@ -120,8 +120,8 @@ def any_damage_passes_for_a_torn_tail(patch: Patch) -> None:
 )
 def slots_are_not_asked(patch: Patch) -> None:
 
-    def judge_end(data: bytes, seed: int, scan: Scan, slot: Slot, path: str) -> Any:
-        return judge(data, seed, scan, replace(slot, sealed_batch=0), path)
+    def judge_end(data: bytes, seed: int, segment: int, scan: Scan, slot: Slot, path: str) -> Any:
+        return judge(data, seed, segment, scan, replace(slot, sealed_batch=0, sealed_end=0), path)
 
     judge = patch.replace(recovery, "judge_end", judge_end)
     patch.replace(recovery, "_require_promises", forget_to)

@@ -22,6 +22,7 @@ BY_LEADERS: Final[dict[type[Any], str]] = {
     c.ExpireRecords: "the leader evicts what is past its time",
     c.Maintain: "the leader reclaims what was fetched and not renewed, and times jobs out",
     c.SetLimits: "the leader brings its configured limits into the log",
+    c.AdvanceRecurring: "the leader finds which slots of recurring jobs are due",
     c.ClaimDigest: "members claim what their state is, to be compared",
 }
 """Not sent by clients, and why."""

@@ -195,7 +195,7 @@ class UniqueKey(NamedTuple):
 
 
 class Recurring(NamedTuple):
-    """A template of a job and when it is made. `revision`: a new one with every change of what is declared; `anchor_wt`:
+    """A template of a job and when it is made. `revision`: the index of the log entry that declared it so; `anchor_wt`:
     when that was, and where a fixed interval is counted from.
 
     `plan_wt`: no slot up to then fires any more; `next_wt`: the slot it is planned for, 0 when it is not planned (yet).

@@ -7,7 +7,7 @@ step that comes second no longer fits. What is due, and when, is found in `recur
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from quorker.core.jobs.enqueue import make, no_queue_room, no_room
 from quorker.core.jobs.new_job import Headers
@@ -27,6 +27,9 @@ from quorker.core.jobs.recurring_commands import (
 from quorker.core.jobs.tables import Tables
 
 NOT_PLANNED: Final = 0
+
+Fired: TypeAlias = tuple[str, int, str]
+"""Recurring id, slot, job id."""
 
 
 def set_recurring(tables: Tables, command: SetRecurring) -> Reply:
@@ -68,7 +71,7 @@ def _changed(tables: Tables, old: Recurring | None, command: SetRecurring) -> Re
         every_ms=command.every_ms,
         misfire=command.misfire,
         grace_ms=command.grace_ms,
-        revision=tables.next_order(),
+        revision=tables.applied_index,
         anchor_wt=tables.wt,
         plan_wt=tables.wt,
         next_wt=NOT_PLANNED,
@@ -122,19 +125,21 @@ def _unknown(recurring_id: str) -> Reply:
 
 
 def advance_recurring(tables: Tables, command: AdvanceRecurring) -> Reply:
-    """Value: how many jobs were made. Steps that do not fit any more, or find no room, are left out."""
+    """Value: (recurring id, slot, job id) of each slot that fired, in order.
+
+    Steps that do not fit any more, or find no room, are left out.
+    """
     if tables.session is not None:
         return rejected("leader_only", "only the leader says what is due")
-    made = spent = 0
+    fired: list[Fired] = []
     for step in command.steps:
         entry = tables.recurring.get(step.recurring_id)
-        if entry is None or not _fits(tables, entry, step) or spent + len(step.slots) > SLOTS_MAX:
+        if entry is None or not _fits(tables, entry, step) or len(fired) + len(step.slots) > SLOTS_MAX:
             continue
         if step.slots and not has_room(tables, entry, len(step.slots)):
             continue
-        spent += len(step.slots)
-        made += _advance(tables, entry, step)
-    return done(made)
+        fired += _advance(tables, entry, step)
+    return done(tuple(fired))
 
 
 def has_room(tables: Tables, entry: Recurring, jobs: int) -> bool:
@@ -166,14 +171,15 @@ def _goes_forward(entry: Recurring, step: Step) -> bool:
     )
 
 
-def _advance(tables: Tables, entry: Recurring, step: Step) -> int:
-    """Value: how many jobs were made; a slot whose unique key is taken passes without one."""
-    before = entry.fired
+def _advance(tables: Tables, entry: Recurring, step: Step) -> list[Fired]:
+    """A slot whose unique key is taken passes with the job that has it."""
+    fired: list[Fired] = []
     for slot in step.slots:
-        _, entry = _make_job(tables, entry, ((SLOT_HEADER, str(slot)),))
+        job_id, entry = _make_job(tables, entry, ((SLOT_HEADER, str(slot)),))
         entry = entry._replace(last_slot_wt=slot)
+        fired.append((entry.id, slot, job_id))
     tables.put_recurring(entry._replace(next_wt=step.next_wt, error=step.error))
-    return entry.fired - before
+    return fired
 
 
 def _make_job(tables: Tables, entry: Recurring, headers: Headers) -> tuple[str, Recurring]:

@@ -132,7 +132,10 @@ class PauseRecurring:
 
 @record
 class AdvanceRecurring:
-    """What the leader found to be due. Value: how many jobs were made. A step that came second has no effect."""
+    """What the leader found to be due. Value: (recurring id, slot, job id) of each slot that fired.
+
+    A step that came second has no effect.
+    """
 
     OP: ClassVar[int] = 88
     steps: tuple[Step, ...] = field(metadata=checked(bounds.many("steps", step_from_wire, 1, STEPS_MAX)))

@@ -110,6 +110,13 @@ SITUATIONS: Final[dict[str, Situation]] = {
     "client gives up on a member": Situation("a client turns to another member", stores),
     "grant learned too late": Situation("a client learns of a job when its lease may be over", stores),
     "answer told its age": Situation("a member that is asked from memory knows how old its state is", stores),
+    "slot fired by the next leader": Situation(
+        "the slots of a recurring job are fired by leaders of different terms", stores
+    ),
+    "missed slots made up for": Situation("slots of a recurring job were missed and are dealt with", stores),
+    "step of a schedule that no longer fits": Situation(
+        "a recurring job is changed between a leader's finding it due and the log", stores
+    ),
     "stable leader kept": Situation(
         "a follower is cut off in a healthy cluster, and comes back", keeps_members
     ),

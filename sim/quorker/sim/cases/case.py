@@ -117,6 +117,7 @@ class OpKind(StrEnum):
     FETCH = "fetch"  # the next job by contract: renewed, acknowledged, requeued or forgotten
     OWNED_LOCK = "owned-lock"  # by contract, with an owner instead of a session
     READ_JOB = "read-job"  # its data and parameters
+    RECUR = "recur"  # a recurring job is declared, edited, paused, resumed, triggered or removed
 
 
 @dataclass(frozen=True, slots=True)

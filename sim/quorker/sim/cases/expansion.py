@@ -23,7 +23,13 @@ from quorker.sim.cases.case import (
     Target,
     Trap,
 )
-from quorker.sim.cases.expansion_clients import ask_for_more, distrust, narrow_down, speak_by_contract
+from quorker.sim.cases.expansion_clients import (
+    ask_for_more,
+    distrust,
+    keep_time,
+    narrow_down,
+    speak_by_contract,
+)
 from quorker.sim.cases.expansion_files import put_on_files
 from quorker.sim.cases.expansion_hosts import worsen_hosts
 from quorker.sim.cases.expansion_network import worsen_network
@@ -140,7 +146,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
         jobs=jobs,
     )
     case = worsen_hosts(worsen_network(case, profile.faults_max), profile.faults_max)
-    case = distrust(narrow_down(speak_by_contract(ask_for_more(case, profile.ops_max))))
+    case = keep_time(distrust(narrow_down(speak_by_contract(ask_for_more(case, profile.ops_max)))))
     case = _damaged(case, profile) if profile.damage_max else case
     case = put_on_files(case, profile.files_ppm, profile.faults_max)
     return demand_steadiness(case, profile.steady_ppm)

@@ -18,6 +18,7 @@ KINDS: Final = (
 )  # fmt: skip
 
 OF_LEADERS: Final = (OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
+RECURRING_PPM: Final = 300_000
 CONTRACT_PPM: Final = 350_000
 BY_CONTRACT: Final = (
     OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.READ_JOB,
@@ -59,6 +60,19 @@ def speak_by_contract(case: Case) -> Case:
     ]
     jobs = replace(case.jobs, invisibility_ms=draw.choice((300_000, 1_500, 300)))
     return replace(case, ops=tuple(ops), jobs=jobs)
+
+
+def keep_time(case: Case) -> Case:
+    """The case, with recurring jobs that its clients declare, edit, pause, trigger and remove, in a share of the runs."""
+    draw = Stream(case.seed, "asks, recurring")
+    if case.jobs is None or not draw.chance(RECURRING_PPM):
+        return case
+    latest_ns = case.chaos_ns * 3 // 4
+    more = [
+        Op(draw.below(latest_ns), OpKind.RECUR, draw.between(1, case.jobs.clients), draw.below(1 << 16))
+        for _ in range(draw.between(3, 16))
+    ]
+    return replace(case, ops=tuple(sorted((*case.ops, *more), key=lambda op: op.at_ns)))
 
 
 def narrow_down(case: Case) -> Case:

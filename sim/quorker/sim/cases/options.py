@@ -157,6 +157,14 @@ ASKED: Final = {
     OpKind.PAUSE_QUEUE: options_unit(
         Option("queue", 0, ("default", "other")), Option("paused", 1, (False, True), 1)
     ),
+    OpKind.RECUR: options_unit(
+        Option("name", 0, ("tick", "tock")),
+        Option("act", 1, ("every", "cron", "pause", "resume", "trigger", "remove")),
+        Option("misfire", 4, ("once", "all", "skip")),
+        Option("every", 6, tuple(duration_text(ms * MS) for ms in range(20, 340, 20)), 4),
+        Option("grace", 10, ("0ms", "50ms", "200ms", "1s"), 3),
+        Option("queue", 12, ("default", "other")),
+    ),
     OpKind.PULL: options_unit(Option("both_queues", 0, (False, True)), Option("jobs", 1, (1, 2, 3, 4))),
 }
 """What the amount of a client's operation means, where it is more than a number."""

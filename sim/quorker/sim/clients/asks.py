@@ -12,9 +12,10 @@ from quorker.core.errors import QuorkerError
 from quorker.core.jobs import commands as c
 from quorker.core.jobs.bounds import ON
 from quorker.core.jobs.commands import Command
-from quorker.sim.cases.case import OpKind
+from quorker.sim.cases.case import Case, OpKind
 from quorker.sim.clients.contract_asks import Asking as ContractAsking
 from quorker.sim.clients.contract_asks import ContractAsks
+from quorker.sim.clients.recurring_asks import RecurringAsks
 from quorker.sim.oracles.job_checks import JobOracles, Order
 from quorker.sim.world.line import Line, Query
 from quorker.sim.world.randomness import Stream
@@ -53,10 +54,11 @@ class Asking(ContractAsking, Protocol):
 class Asks:
     """One client's further wishes, and the reads that it waits for."""
 
-    def __init__(self, client: Asking, seed: int) -> None:
+    def __init__(self, client: Asking, case: Case) -> None:
         self._client = client
-        self._seed = seed
-        self._by_contract = ContractAsks(client, seed)
+        self._seed = case.seed
+        self._by_contract = ContractAsks(client, case.seed)
+        self._recurring = RecurringAsks(client, case)
         self._reads: dict[int, tuple[Query, int]] = {}  # number -> what it must not be older than
         self._numbers = 0
 
@@ -73,6 +75,7 @@ class Asks:
             OpKind.READ_LINEAR: lambda dice: self._read(dice, linearizable=True),
             OpKind.READ_JOB: self._read_job,
             **self._by_contract.ways(),
+            **self._recurring.ways(),
         }
 
     # ------------------------------------------------------------------ jobs

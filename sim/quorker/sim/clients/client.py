@@ -95,7 +95,7 @@ class SimClient:
         self.line: Line | None = None
         self.known_jobs: list[str] = []
         self.seen = 0  # the newest place in the log that this process was told of
-        self._asks_for = Asks(self, world.case.seed)
+        self._asks_for = Asks(self, world.case)
         self._world = world
         self._knobs = world.case.jobs or JobsKnobs()
         self._lines = lines

@@ -18,6 +18,7 @@ from quorker.core.jobs.store import JobStore
 from quorker.sim.model.collections import NaiveCollections
 from quorker.sim.model.contract import NaiveContract
 from quorker.sim.model.jobs import NaiveJob, NaiveLock, NaiveSession
+from quorker.sim.model.recurring import NaiveRecurring, told_rows
 from quorker.sim.oracles.checks import Violation
 
 WINDOW: Final = 4096
@@ -32,6 +33,7 @@ class Witness:
     def __init__(self) -> None:
         self.naive = NaiveContract()
         self.collections = NaiveCollections()
+        self.recurring = NaiveRecurring(self._make_or_find)
         self.index = 0
         self.replies: dict[int, dict[int, Reply]] = {}  # session -> sequence -> reply
         self.acked: dict[int, int] = {}
@@ -65,6 +67,11 @@ class Witness:
             c.SetLimits: self._limit,
             c.ClaimDigest: self._claim,
             c.Batch: self._batch,
+            c.SetRecurring: self._set_recurring,
+            c.RemoveRecurring: lambda command: (0, self.recurring.remove(command.recurring_id)),
+            c.TriggerRecurring: self._trigger_recurring,
+            c.PauseRecurring: self._pause_recurring,
+            c.AdvanceRecurring: self._advance_recurring,
         }
 
     # ------------------------------------------------------------------ entries
@@ -339,6 +346,40 @@ class Witness:
         (self.naive.paused.add if command.paused else self.naive.paused.discard)(command.queue)
         return (0, changes)
 
+    # ------------------------------------------------------------------ recurring jobs
+
+    def _make_or_find(self, spec: c.NewJob, job_id: str) -> tuple[str, bool]:
+        count = len(self.naive.jobs)
+        found = self._make(spec, job_id, [])
+        return found, len(self.naive.jobs) > count
+
+    def _set_recurring(self, command: c.SetRecurring) -> Reply:
+        if bool(command.cron) == bool(command.every_ms):
+            return (1, "bad_schedule", "")
+        return (0, self.recurring.declare(command, self.index, self.naive.wt))
+
+    def _trigger_recurring(self, command: c.TriggerRecurring) -> Reply:
+        if command.recurring_id not in self.recurring.entries:
+            return (1, "not_found", "")
+        return (0, self.recurring.trigger(command.recurring_id, str(self._told[1])))
+
+    def _pause_recurring(self, command: c.PauseRecurring) -> Reply:
+        if command.recurring_id not in self.recurring.entries:
+            return (1, "not_found", "")
+        changed = self.recurring.pause(command.recurring_id, paused=command.paused, wt=self.naive.wt)
+        return (0, changed)
+
+    def _advance_recurring(self, command: c.AdvanceRecurring) -> Reply:
+        """Only the store can make ids; which slots fire is for the model to say."""
+        if self._session:
+            return (1, "leader_only", "")
+        told: Any = self._told[1] if not self._told[0] else ()
+        job_ids = [job_id for _, _, job_id in told]
+        fired = [
+            each for step in command.steps for each in self.recurring.advance(step, self.naive.wt, job_ids)
+        ]
+        return (0, tuple(fired))
+
     # ------------------------------------------------------------------ locks
 
     def _acquire(self, command: c.AcquireLock) -> Reply:
@@ -446,6 +487,8 @@ class Witness:
         self._agree("sessions", sorted(store.sessions), sorted(naive.sessions))
         self._agree("locks", sorted(store.locks), sorted(naive.locks))
         naive.compare(store, self._agree)
+        rows: Any = store.query("recurring:list", {"limit": 1000})
+        self._agree("recurring jobs", told_rows(rows), self.recurring.rows())
         for state, count in naive.stats.items():
             self._agree(f"count of {state}", store.query("counter", {"key": f"stats:{state}"}), count)
         self.collections.compare(store, self._agree)

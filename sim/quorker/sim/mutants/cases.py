@@ -71,6 +71,29 @@ def by_contract(seed: int) -> Case:
     return replace(case, dead_in_calm=0, plan=(), traps=(), ops=tuple(ops), jobs=jobs)
 
 
+def keeping_time(seed: int) -> Case:
+    """Recurring jobs that clients edit, pause, trigger and remove all the time, under leaders that are cut off."""
+    draw, case = Stream(seed, "keeping time"), expand(seed, replace(TRIO_JOBS, chaos_ms=(2_000, 3_000)))
+    ops = [
+        Op(at_ns, OpKind.RECUR, draw.between(1, 3), draw.below(1 << 16))
+        for at_ns in range(200 * MS, case.chaos_ns, 60 * MS)
+    ]
+    plan = [
+        Fault(at_ns, FaultKind.ISOLATE, draw.between(100, 300) * MS, Target.LEADER)
+        for at_ns in range(500 * MS, case.chaos_ns, 700 * MS)
+    ]
+    return replace(
+        case,
+        dead_in_calm=0,
+        plan=tuple(plan),
+        traps=(),
+        ops=tuple(ops),
+        clocks=(),
+        network=NetworkKnobs(median_ns=4 * MS),
+        jobs=JobsKnobs(clients=3, housed=1, slots=4, work_ms=5, rounds=8),
+    )
+
+
 def colliding(seed: int) -> Case:
     """Candidates in every term: elections are short, the network is slow and late, voters die when they have voted."""
     return _collide(expand(seed, TRIO))
@@ -458,6 +481,7 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         churning,
         busy,
         by_contract,
+        keeping_time,
         colliding,
         colliding_five,
         colliding_politely,

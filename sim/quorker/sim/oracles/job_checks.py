@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from quorker.core.jobs.batch import decode_entry, decode_group
 from quorker.core.jobs.commands import (
@@ -26,6 +26,7 @@ from quorker.core.jobs.commands import (
     FetchNext,
     NewJob,
     OpenSession,
+    RecurringCommand,
     ReleaseJob,
     ReleaseLock,
     RequeueJob,
@@ -47,6 +48,7 @@ from quorker.sim.oracles.checks import FIRST, Oracles, Violation
 from quorker.sim.oracles.late_ends import UPKEEP, LateEnds, Pace
 from quorker.sim.oracles.lease_gaps import NOT_APPLIED, LeaseGaps
 from quorker.sim.oracles.real_time import RealTime
+from quorker.sim.oracles.schedules import Schedules
 from quorker.sim.oracles.store_invariants import check_store
 from quorker.sim.world.host import ignore
 from quorker.sim.world.kernel import MS
@@ -102,6 +104,7 @@ class JobOracles:
         self._snapshots: dict[int, bytes] = {}
         self._made_ns: dict[tuple[int, int], int] = {}
         self._replies: dict[tuple[int, int], Reply] = {}
+        self._term = 0  # of the entry at hand
         self._last = (0, 0, 0, 0)  # index, lt, wt, true time of the newest batch
         self.holders: dict[str, Holding] = {}
         self._job_token = self._fetch_token = 0
@@ -125,6 +128,7 @@ class JobOracles:
         ] = {}  # jobs with a lifecycle of somebody else: what comes of them is theirs
         self.grants = self.completions = 0
         self.real_time = RealTime()
+        self.schedules = Schedules(raft.note)
         self.ages = Ages(pace.slow_ppm if pace is not None else 0)
         self.lease_gaps = LeaseGaps(rate_ppm_max)
         self.late_ends = None if pace is None else LateEnds(pace, self._sessions)
@@ -153,6 +157,7 @@ class JobOracles:
             AddToQueue: self._on_queued,
             FetchNext: self._on_fetched_by_contract,
             TryLock: self._on_tried,
+            **dict.fromkeys(get_args(RecurringCommand), self._on_recurring),
         }
 
     @property
@@ -211,6 +216,7 @@ class JobOracles:
             raise Violation("entries make sense", f"index {entry.index}: {outcome.faults}")
         batch = decode_entry(entry.data)
         self._judge_time(entry, batch.lt, batch.wt)
+        self._term = entry.term
         self._ending = {notice.session for notice in outcome.notices if notice.kind == "session_closed"}
         self._finishing = set(outcome.finished)
         self._taken = {each.payload.token for each in outcome.notices if isinstance(each.payload, Cancelled)}
@@ -378,6 +384,7 @@ class JobOracles:
             raise Violation("tokens grow [C6]", f"{grant.token} after {self._job_token}")
         if self._due_wt.get(grant.job_id, 0) > wt:
             raise Violation("not before it is due [T6]", f"{grant.job_id} at {wt}")
+        self.schedules.on_granted(grant)
         self._job_token = grant.token
         self.grants += 1
         self.on_event(f"{grant.job_id} is granted to session {session} as {grant.token}")
@@ -391,6 +398,9 @@ class JobOracles:
             if held is not None and (held.token in self._taken or held.session in self._ending):
                 self._freed.add(self.holders.pop(grant.job_id).token)
             self._on_granted(session, grant, self.wt)
+
+    def _on_recurring(self, _: int, command: RecurringCommand, reply: Reply) -> None:
+        self.schedules.on_command(command, reply, self.wt, self._term)
 
     # ------------------------------------------------------------------ by contract
 

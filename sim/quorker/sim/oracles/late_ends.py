@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from quorker.core.jobs.batch import decode_entry, decode_group
-from quorker.core.jobs.commands import ExpireRecords, ExpireSessions, Maintain, ReleaseDue, SetLimits
+from quorker.core.jobs.commands import (
+    AdvanceRecurring,
+    ExpireRecords,
+    ExpireSessions,
+    Maintain,
+    ReleaseDue,
+    SetLimits,
+)
 from quorker.core.raft.messages import Entry, EntryKind
 from quorker.sim.cases.case import Case
 from quorker.sim.oracles.checks import Violation
@@ -24,7 +31,7 @@ ROUNDING_MS: Final = 3  # of readings of a clock in whole milliseconds
 ROOMY_BYTES: Final = 1 << 20
 """With less room for what is not committed, one entry may stand in the way of the next."""
 UPKEEP: Final = frozenset(
-    each.OP for each in (ExpireSessions, ReleaseDue, ExpireRecords, Maintain, SetLimits)
+    each.OP for each in (ExpireSessions, ReleaseDue, ExpireRecords, Maintain, SetLimits, AdvanceRecurring)
 )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from quorker.core.jobs.batch import decode_entry
-from quorker.core.jobs.commands import SetQueuePaused
+from quorker.core.jobs.commands import RemoveRecurring, SetQueuePaused
 from quorker.core.jobs.lifecycle import QUARANTINED
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.confchange import ConfigChange
@@ -236,6 +236,7 @@ class JobsCalm:
         self._read: set[NodeId] = set()
         self._contexts = 1 << 40
         self._why = "nobody leads"
+        self._since_wt = max(node.clock.wall_ms(self._world.kernel.now) for node in self._nodes.values())
         for node in self._nodes.values():
             node.on_read = lambda node_id, _: self._read.add(node_id)
 
@@ -279,6 +280,9 @@ class JobsCalm:
         unserved = [node.id for node in members if not self._is_served(node)]
         if unserved:
             return f"clients at {unserved}"
+        recurring = self._recurring(leader)
+        if recurring:
+            return recurring
         unfinished = self._cluster.jobs.unfinished(leader.replica.store)
         if unfinished:
             self._open_queues()
@@ -296,6 +300,18 @@ class JobsCalm:
         for client in self._clients.values():
             weigh_client(client.id, client.session)
         return ""
+
+    def _recurring(self, leader: ReplicaNode) -> str:
+        """All of them go on firing; then they are removed, so that jobs come to an end."""
+        wall_ms = leader.clock.wall_ms(self._world.kernel.now)
+        owed = self._cluster.jobs.schedules.owed(wall_ms, self._since_wt)
+        if owed:
+            return f"recurring jobs {owed}"
+        client = next(iter(self._clients.values()))
+        left = list(leader.replica.store.recurring)
+        for name in left:
+            client.submit(RemoveRecurring(name), LOOK_MS, None)
+        return f"recurring jobs {left} to be removed" if left else ""
 
     def _open_queues(self) -> None:
         """Somebody has to; a late copy of an older command may close them again."""

@@ -22,7 +22,7 @@ RARE = {
     "duplicate of RejoinResponse", "duplicate of TimeoutNow", "clock set back while jobs run",
     "lease not renewed in time", "duplicate of ReadResponse", "duplicate of ForwardRead", "recovery interrupted",
     "duplicate of InstallSnapshot", "crashed while saving a snapshot", "snapshot installed during a partition",
-    "job quarantined",
+    "job quarantined", "slot fired by the next leader", "step of a schedule that no longer fits",
 }  # fmt: skip
 
 

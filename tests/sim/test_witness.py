@@ -266,3 +266,79 @@ def test_runs_ask_for_everything_and_are_witnessed() -> None:
         asked |= {op.kind for op in case.ops}
     assert min(reads - linearizable, linearizable) >= 3
     assert len(asked) >= 12
+
+
+# ---------------------------------------------------------------------- recurring jobs
+
+TICK = c.SetRecurring("r", c.NewJob("t", retry=RETRY), every_ms=100, misfire="all")
+
+
+def maintain(pair: Pair, tamper: Callable[[Outcome], None] = lambda _: None) -> Any:
+    """What the leader finds to be due, as one entry."""
+    return pair.do(*[c.decode(wire) for wire in pair.store.due(pair.lt, pair.lt)], tamper=tamper)
+
+
+def ticking(pair: Pair) -> None:
+    """Declared, planned, and two slots are due."""
+    pair.lt = 50
+    pair.do(TICK)
+    maintain(pair)
+    pair.lt = 250
+
+
+def test_recurring_jobs_are_followed(pair: Pair) -> None:
+    ticking(pair)
+    assert [slot for _, slot, _ in maintain(pair)] == [150, 250]
+    assert pair.do(TICK) is False
+    pair.do(c.TriggerRecurring("r"))
+    pair.do(c.PauseRecurring("r", True, "why"))
+    pair.do(c.PauseRecurring("r", False))
+    maintain(pair)
+    pair.do(c.SetRecurring("s", c.NewJob("t", unique_key="u"), "61 * * * *"))
+    maintain(pair)
+    pair.do(c.PauseRecurring("s", True))
+    pair.witness.compare(pair.store)
+    pair.do(c.RemoveRecurring("r"), c.RemoveRecurring("r"))
+    pair.witness.compare(pair.store)
+
+
+def test_refusals_about_recurring_jobs_are_followed(pair: Pair) -> None:
+    session = pair.worker(0)
+    pair.do(c.SetRecurring("r", c.NewJob("t")), c.TriggerRecurring("r"), c.PauseRecurring("r", True))
+    ticking(pair)
+    steps = [c.decode(wire) for wire in pair.store.due(pair.lt, pair.lt)]
+    assert pair.do(*steps, session=session) == "leader_only"
+    pair.witness.compare(pair.store)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0, ()),
+        (0, (("r", 150, "J1"),)),
+        (0, (("r", 150, "J1"), ("r", 350, "J2"))),
+        (0, (("r", 150, "J1"), ("s", 250, "J2"))),
+        (1, "internal_error", ""),
+    ],
+)
+def test_other_slots_than_those_of_the_step_are_rejected(pair: Pair, wrong: Any) -> None:
+    ticking(pair)
+    rejects(lambda: maintain(pair, says(wrong)), "reply")
+
+
+def test_a_step_that_should_not_have_counted_is_rejected(pair: Pair) -> None:
+    """What it says would be right, had nothing been declared since it was found."""
+    ticking(pair)
+    stale = [c.decode(wire) for wire in pair.store.due(pair.lt, pair.lt)]
+    pair.do(replace(TICK, every_ms=70))
+    answer = (0, (("r", 150, "J1"), ("r", 250, "J2")))
+    rejects(lambda: pair.do(*stale, tamper=says(answer)), "reply")
+
+
+def test_an_entry_that_is_not_what_was_declared_is_rejected(pair: Pair) -> None:
+    ticking(pair)
+    maintain(pair)
+    entry = pair.store.recurring["r"]
+    for wrong in (entry._replace(fired=3), entry._replace(next_wt=1000), entry._replace(revision=1000)):
+        pair.store.recurring["r"] = wrong
+        rejects(lambda: pair.witness.compare(pair.store), "recurring jobs")

@@ -85,7 +85,7 @@ class NaiveRecurring:
             return []
         fired: list[tuple[str, int, str]] = []
         for slot in step.slots:
-            job_id = self._fire(entry, job_ids.pop(0) if job_ids else "")
+            job_id = self._fire(entry, job_ids.pop(0) if job_ids else f"untold {slot}")
             entry.last_slot = slot
             fired.append((step.recurring_id, slot, job_id))
         entry.planned, entry.broken = (None, step.error) if step.error else (step.next_wt, "")

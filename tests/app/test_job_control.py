@@ -176,7 +176,7 @@ def test_headers_and_rules_of_retry_live_side_by_side() -> None:
     )
     with pytest.raises(InvalidInput, match="must have 0 to 30 items"):
         double.using(headers=most | {"one": "more"})
-    with pytest.raises(InvalidInput, match="'retry-on' is what Retry"):
+    with pytest.raises(InvalidInput, match="'retry-on' is kept for quorker itself"):
         double.using(headers={"retry-on": "x"})
 
 

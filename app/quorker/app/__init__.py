@@ -17,10 +17,13 @@ from quorker.app.errors import (
     LockTimeout,
     NotConnected,
     NotInJob,
+    RecurringNotFound,
 )
 from quorker.app.front_door import Attached
 from quorker.app.locks import HeldLock
+from quorker.app.recurring_job import RecurringJob
 from quorker.app.results import JobHandle
+from quorker.app.schedules import Schedules
 from quorker.app.settings import NO_RETRY, Retry
 from quorker.app.tasks import AsyncTask, PlainTask, Task
 
@@ -43,7 +46,10 @@ __all__ = [
     "NotConnected",
     "NotInJob",
     "PlainTask",
+    "RecurringJob",
+    "RecurringNotFound",
     "Retry",
+    "Schedules",
     "Task",
     "current_job",
 ]

@@ -20,10 +20,13 @@ from quorker.app.location import import_attribute
 from quorker.app.lock_line import LockWish
 from quorker.app.locks import Lock
 from quorker.app.payload import PAYLOAD_BYTES_MAX
+from quorker.app.recurring import Declaration, declaration, read_timing
 from quorker.app.results import JobHandle
+from quorker.app.schedules import Schedules
 from quorker.app.settings import (
     CallOptions,
     Duration,
+    Misfire,
     Retry,
     RunsIn,
     checked_option,
@@ -31,7 +34,7 @@ from quorker.app.settings import (
     milliseconds,
     read_options,
 )
-from quorker.app.tasks import AsyncTask, PlainTask, RegisteredTask
+from quorker.app.tasks import AsyncTask, PlainTask, RegisteredTask, Task
 from quorker.app.worker_server import SHUTDOWN_SECONDS
 from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs import bounds
@@ -45,6 +48,7 @@ CONNECT_SECONDS: Final = 30.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
+AnyTask = TypeVar("AnyTask", bound=RegisteredTask)
 
 
 class TaskDecorator(Protocol):
@@ -58,8 +62,21 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R]) -> PlainTask[P, R]: ...
 
 
+class RecurringDecorator(Protocol):
+    """What `@app.recurring(...)` gives: a task stays what it is, a function becomes one."""
+
+    @overload
+    def __call__(self, target: AnyTask) -> AnyTask: ...
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # the first match is meant: a coroutine function
+        self, target: Callable[P, Coroutine[Any, Any, R]]
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, target: Callable[P, R]) -> PlainTask[P, R]: ...
+
+
 class App:
-    """Tasks under one name. `imports` are modules that register tasks, imported when a worker starts."""
+    """Tasks under one name. `imports` are modules that register tasks, imported when a member or a worker starts."""
 
     def __init__(
         self, name: str, *, imports: Sequence[str] = (), payload_bytes_max: int = PAYLOAD_BYTES_MAX
@@ -70,6 +87,7 @@ class App:
         )
         self._imports = tuple(imports)
         self._tasks: dict[str, RegisteredTask] = {}
+        self._declared: dict[str, Declaration] = {}
         self._gateways: list[Gateway] = []
 
     def __repr__(self) -> str:
@@ -85,6 +103,16 @@ class App:
         """Queues of the registered tasks, in the order of registration, and "default" at the end."""
         named = [task.options.queue for task in self._tasks.values()]
         return tuple(dict.fromkeys([*(name for name in named if name != "default"), "default"]))
+
+    @property
+    def declared(self) -> Mapping[str, Declaration]:
+        """Every recurring job that the code declares, by its id."""
+        return MappingProxyType(self._declared)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The recurring jobs of the cluster: make them, change them, look at them."""
+        return Schedules(self)
 
     def job(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job by its id, which may come from another process."""
@@ -200,6 +228,78 @@ class App:
             )
         self._tasks[name] = task
         return task
+
+    def recurring(
+        self,
+        cron: str | None = None,
+        /,
+        *,
+        every: Duration | None = None,
+        tz: str | None = None,
+        misfire: Misfire = "once",
+        grace: Duration | None = None,
+        id: str | None = None,  # noqa: A002  # what users call it
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        timeout: Duration | None = None,
+        retry: Retry | None = None,
+        unique: str | None = None,
+        tags: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        retention: Duration | None = None,
+        runs_in: RunsIn | None = None,
+    ) -> RecurringDecorator:
+        """Declare that a function or task is called again and again: `@app.recurring("0 3 * * *", tz="Europe/Berlin")`.
+
+        A function becomes a task with the options given; of a task, they are those of the recurring calls. `cron`: minute,
+        hour, day of month, month, day of week; six fields begin with the second. `every`: instead, so much time apart.
+        `misfire` and `grace`: see `app.schedules.set`. `id`: the task's name by default. `args`, `kwargs`: of each call.
+        `unique`: no second job while one with this key has not ended. Members make it so when they start. Raises
+        `InvalidInput`, and `ConfigurationError` for an id that is taken.
+        """
+        timing = read_timing(cron, every, tz, misfire, grace)
+        shared = {
+            "queue": queue,
+            "priority": priority,
+            "timeout": timeout,
+            "retry": retry,
+            "retention": retention,
+        }
+        options, call = read_options(shared), read_options({"unique": unique, "tags": tags, "headers": headers})
+
+        def declare(target: Any) -> Any:
+            task = self._as_task(target, name, options, runs_in)
+            template = task.with_options(options | call).new_job(*args, **(kwargs or {}))
+            self._declare(declaration(id or task.name, template, timing, self.name, task.function))
+            return task
+
+        return declare
+
+    def _as_task(
+        self, target: Any, name: str | None, options: dict[str, Any], where: RunsIn | None
+    ) -> RegisteredTask:
+        if not isinstance(target, Task):
+            return self._register(target, name, CallOptions(**options), where)
+        task: RegisteredTask = target
+        if name is not None or where is not None:
+            raise ConfigurationError(f"task {task.name}: give name= and runs_in= to @app.task, which made it")
+        return task
+
+    def _declare(self, given: Declaration) -> None:
+        """A module that is loaded again declares again; twice in one load is a mistake."""
+        recurring_id = given.command.recurring_id
+        known = self._declared.get(recurring_id)
+        if known is not None:
+            again = known.function is not given.function and _is_same(known.function, given.function)
+            if not again:
+                raise ConfigurationError(
+                    f"two recurring jobs are called {recurring_id!r}: {_whereabouts(known.function)} and "
+                    f"{_whereabouts(given.function)}; give one of them @app.recurring(..., id=...)"
+                )
+        self._declared[recurring_id] = given
 
     def load_imports(self) -> None:
         """Import the modules that register further tasks."""

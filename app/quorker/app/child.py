@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from quorker.app.child_protocol import ChildCall, FrameReader, pack_frame
-from quorker.app.context import JobContext, enter_job
+from quorker.app.context import enter_job, job_seen
 from quorker.app.failure import describe
 from quorker.app.gateway import Ask, inherit_gateway
 from quorker.app.location import ModuleLocation, import_located
@@ -99,7 +99,7 @@ def run_call(call: ChildCall, pipe: Pipe) -> None:
     try:
         task = find_task(call)
         args, kwargs = decode_call(call.args)
-        job = JobContext(
+        job = job_seen(
             call.job_id, call.fence, call.attempt, call.queue, call.task, call.deadline, call.headers
         )
         enter_job(job)

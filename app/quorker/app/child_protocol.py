@@ -38,7 +38,7 @@ class ChildCall(NamedTuple):
     queue: str
     task: str
     deadline: float | None  # time.monotonic() seconds, which is one clock for all processes of a machine
-    headers: dict[str, str]
+    headers: dict[str, str]  # all that the job has in the store
 
 
 def pack_frame(kind: str, *fields: object) -> bytes:

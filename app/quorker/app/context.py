@@ -7,10 +7,13 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import field
+from datetime import UTC, datetime
 from typing import Final
 
 from quorker.app.errors import NotInJob
+from quorker.app.settings import own_headers
 from quorker.core.frozen import record
+from quorker.core.jobs.recurring_commands import RECURRING_HEADER, SLOT_HEADER
 
 
 @record
@@ -19,7 +22,9 @@ class JobContext:
 
     `fence` is the fencing token of this attempt: strictly greater than that of every earlier attempt and of every
     other job started before. Hand it to what the task writes to, and let that refuse smaller ones.
-    `headers` are those that the job was enqueued with. `deadline` is a `time.monotonic()` instant in seconds (None: no timeout); `attempt` counts from 1.
+    `headers` are those that the job was enqueued with. `deadline` is a `time.monotonic()` instant in seconds (None: no
+    timeout); `attempt` counts from 1. `recurring_id`: of which recurring job this is one, or None; `slot`: the instant
+    (UTC) for which it was made, which is earlier than now by as much as it is late; None when somebody triggered it.
     """
 
     id: str
@@ -29,6 +34,35 @@ class JobContext:
     task: str
     deadline: float | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    recurring_id: str | None = None
+    slot: datetime | None = None
+
+
+def job_seen(
+    job_id: str,
+    fence: int,
+    attempt: int,
+    queue: str,
+    task: str,
+    deadline: float | None,
+    headers: Mapping[str, str],
+) -> JobContext:
+    """What the job may know of itself, out of all headers that it has in the store."""
+    return JobContext(
+        job_id,
+        fence,
+        attempt,
+        queue,
+        task,
+        deadline,
+        own_headers(headers.items()),
+        headers.get(RECURRING_HEADER),
+        _instant(headers.get(SLOT_HEADER, "")),
+    )
+
+
+def _instant(ms: str) -> datetime | None:
+    return datetime.fromtimestamp(int(ms) / 1000, UTC) if ms.isdecimal() else None
 
 
 _running: ContextVar[JobContext] = ContextVar("quorker_current_job")
@@ -75,6 +109,14 @@ class CurrentJob:
     @property
     def headers(self) -> Mapping[str, str]:
         return self._running.headers
+
+    @property
+    def recurring_id(self) -> str | None:
+        return self._running.recurring_id
+
+    @property
+    def slot(self) -> datetime | None:
+        return self._running.slot
 
     def seconds_left(self) -> float | None:
         """Until the timeout stops this attempt; None without a timeout."""

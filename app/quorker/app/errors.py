@@ -6,6 +6,7 @@ QuorkerError
 ├── JobFailed                  the job failed for good (or was quarantined); carries the error of its last attempt
 ├── JobCancelled               the job was deleted
 ├── JobNotFound                no such job: never enqueued here, or expired
+├── RecurringNotFound          no recurring job has this id
 ├── JobPending                 (a TimeoutError) the job had not ended when the time was up
 ├── LockTimeout                (a TimeoutError) the lock did not become free in time
 ├── LockLost                   somebody else may have the lock by now
@@ -43,6 +44,12 @@ class JobCancelled(QuorkerError):
 
 class JobNotFound(QuorkerError):
     """No job has this id: it was never enqueued in this cluster, or it has expired."""
+
+    exit_code = EXIT_CORRUPT
+
+
+class RecurringNotFound(QuorkerError):
+    """No recurring job has this id in this cluster."""
 
     exit_code = EXIT_CORRUPT
 

@@ -10,11 +10,10 @@ import trio
 
 from quorker.app.child_protocol import ChildCall
 from quorker.app.children import AnswerAsk, Done, ProcessPool
-from quorker.app.context import JobContext, enter_job
+from quorker.app.context import JobContext, enter_job, job_seen
 from quorker.app.failure import Failure
 from quorker.app.location import locate_function
 from quorker.app.payload import decode_call, encode_result
-from quorker.app.settings import own_headers
 from quorker.app.tasks import RegisteredTask
 from quorker.core.jobs.commands import JobGrant
 
@@ -22,8 +21,8 @@ from quorker.core.jobs.commands import JobGrant
 def job_context(grant: JobGrant, timeout: float | None) -> JobContext:
     """What the task may know of its job. `timeout` in seconds from now."""
     deadline = None if timeout is None else time.monotonic() + timeout
-    headers = own_headers(grant.headers)
-    return JobContext(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)
+    headers = dict(grant.headers)
+    return job_seen(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)
 
 
 class RunsAttempts(Protocol):
@@ -66,7 +65,7 @@ class Executor:
             queue=job.queue,
             task=job.task,
             deadline=job.deadline,
-            headers=dict(job.headers),
+            headers=dict(grant.headers),
         )
 
 

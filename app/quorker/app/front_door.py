@@ -21,6 +21,7 @@ from typing import Protocol, cast
 import trio
 
 from quorker.app.children import open_child_pool
+from quorker.app.declarations import declaring
 from quorker.app.execution import Executor
 from quorker.app.failure import sole_member
 from quorker.app.gateway import (
@@ -32,6 +33,7 @@ from quorker.app.gateway import (
     refuse_blocking,
 )
 from quorker.app.location import locate_function
+from quorker.app.recurring import Declaration
 from quorker.app.remote_ask import answer_ask
 from quorker.app.tasks import RegisteredTask
 from quorker.app.worker_server import serve_jobs
@@ -58,12 +60,16 @@ class WorkPlan:
 class Attachable(Protocol):
     """What is needed of an app."""
 
+    name: str
+
     @property
     def tasks(self) -> Mapping[str, RegisteredTask]: ...
     @property
     def queues(self) -> tuple[str, ...]: ...
     @property
     def payload_bytes_max(self) -> int: ...
+    @property
+    def declared(self) -> Mapping[str, Declaration]: ...
     def load_imports(self) -> None: ...
     def add_gateway(self, gateway: Gateway) -> None: ...
     def remove_gateway(self, gateway: Gateway) -> None: ...
@@ -97,12 +103,17 @@ Open = Callable[[], AbstractAsyncContextManager[Attached]]
 
 @asynccontextmanager
 async def open_member(app: Attachable, config: NodeConfig, plan: WorkPlan) -> AsyncGenerator[Attached]:
-    """A member of the cluster in this loop, with its worker."""
+    """A member of the cluster in this loop, with its worker. What the code declares as recurring is made so meanwhile."""
     _refuse_in_worker_process()
+    app.load_imports()
     _prepare(app, plan)
     from quorker.transport.node_start import open_node  # late: worker processes need this module, no node
 
-    async with open_node(config) as node, attach(app, node, plan, node.address, node.node_id) as attached:
+    async with (
+        open_node(config) as node,
+        attach(app, node, plan, node.address, node.node_id) as attached,
+        declaring(app, node),
+    ):
         yield attached
 
 

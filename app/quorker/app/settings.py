@@ -4,7 +4,7 @@ must not live here: the decision to retry, which the state machine takes."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -21,6 +21,7 @@ Duration: TypeAlias = float | timedelta
 ErrorKind: TypeAlias = type[BaseException] | str
 RunsIn: TypeAlias = Literal["trio", "thread", "process"]
 After: TypeAlias = Literal["success", "failure", "any", "deleted"]
+Misfire: TypeAlias = Literal["once", "all", "skip"]
 
 JobState: TypeAlias = Literal[
     "Enqueued", "Scheduled", "Awaiting", "Processing", "Succeeded", "Failed", "Deleted", "Quarantined"
@@ -28,6 +29,8 @@ JobState: TypeAlias = Literal[
 
 RETRY_ON: Final = "retry-on"
 RETRY_NOT_ON: Final = "retry-not-on"
+KEPT_HEADERS: Final = "quorker-"  # what the names of our own headers begin with
+MANAGED: Final = "quorker-managed"
 
 
 def milliseconds(value: Duration, what: str) -> int:
@@ -126,9 +129,13 @@ def may_retry(headers: Sequence[tuple[str, str]], error_types: Sequence[str]) ->
     return True
 
 
-def own_headers(headers: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Those that the user gave, without those of `Retry`."""
-    return {name: value for name, value in headers if name not in (RETRY_ON, RETRY_NOT_ON)}
+def own_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Those that the user gave, without those of `Retry` and of recurring jobs."""
+    return {name: value for name, value in headers if not _is_kept(name)}
+
+
+def _is_kept(name: object) -> bool:
+    return name in (RETRY_ON, RETRY_NOT_ON) or str(name).startswith(KEPT_HEADERS)
 
 
 def _names(kinds: Sequence[ErrorKind]) -> str:
@@ -169,9 +176,12 @@ def _read_retry(value: Retry) -> dict[str, Any]:
 
 
 def _read_headers(value: Mapping[str, str]) -> dict[str, Any]:
-    taken = [name for name in value if name in (RETRY_ON, RETRY_NOT_ON)]
+    taken = [name for name in value if _is_kept(name)]
     if taken:
-        raise InvalidInput(f"headers: {taken[0]!r} is what Retry(on=, not_on=) writes; choose another name")
+        raise InvalidInput(
+            f"headers: {taken[0]!r} is kept for quorker itself, as are retry-on, retry-not-on and all names that begin "
+            f"with {KEPT_HEADERS}; choose another name"
+        )
     return {"headers": checked_option("headers", tuple(value.items()), _OWN_HEADERS)}
 
 

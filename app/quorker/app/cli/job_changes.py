@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import trio
 
-from quorker.app.cli.connection_host import ConnectionHost
+from quorker.app.connection_host import ConnectionHost
 from quorker.app.errors import JobNotFound
 from quorker.app.job_plans import Change, carry_out, change_job
 from quorker.core.errors import OperationError, QuorkerError, Rejected

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
 
+from quorker.app.authors import author_or_default
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
 from quorker.app.cli.output import Fields, instant_text, print_rows
 from quorker.app.cli.store_pages import all_rows
@@ -19,7 +18,6 @@ from quorker.core.jobs.commands import SetQueuePaused
 from quorker.transport.connection import Connection
 
 HEADS: Final = ("QUEUE", "WAITING", "RUNNING", "PAUSED", "SINCE (UTC)", "BY", "REASON")
-_AUTHOR: Final = bounds.text("author", 0, bounds.NAME_CHARS_MAX)
 
 queue_program = client_program("queue", "Look at queues, pause and resume them.")
 
@@ -59,9 +57,8 @@ def pause(
 
     Of a queue that is paused already, reason and author are replaced.
     """
-    by = _default_author() if author is None else author
+    by = author_or_default(author)
     checked_option("reason", reason, bounds.REASON)
-    checked_option("author", by, _AUTHOR)
     _set(queues, [SetQueuePaused(name, True, reason, by) for name in queues], client)
 
 
@@ -69,14 +66,6 @@ def pause(
 def resume(*queues: str, client: ClientOptions = ClientOptions()) -> None:  # noqa: B008
     """Let jobs be taken from QUEUES again."""
     _set(queues, [SetQueuePaused(name, False) for name in queues], client)
-
-
-def _default_author() -> str:
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in some containers
-        user = "somebody"
-    return f"{user}@{platform.node()}"[: bounds.NAME_CHARS_MAX]
 
 
 def _set(queues: tuple[str, ...], commands: list[SetQueuePaused], client: ClientOptions) -> None:

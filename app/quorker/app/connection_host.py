@@ -23,7 +23,7 @@ class ConnectionHost:
         return await perform(self.connection, ask)
 
     def request_blocking(self, ask: Ask) -> Any:
-        raise NotImplementedError("the command line waits in async code only")
+        raise NotImplementedError("a bare connection is asked in async code only")
 
     def why_lost(self, resource: str, held: Held) -> str:
         return why_lost(self.connection, held)

@@ -124,3 +124,8 @@ def use_lock(ttl: float | None) -> list[Any]:
         was_lost = first.is_lost
     with app.lock("a", ttl=ttl, timeout=0) as second:
         return [first.fence, second.fence, was_lost]
+
+
+def which_slot() -> list[Any]:
+    slot = current_job.slot
+    return [current_job.recurring_id, slot and slot.isoformat(), dict(current_job.headers)]

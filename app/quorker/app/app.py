@@ -268,7 +268,10 @@ class App:
             "retry": retry,
             "retention": retention,
         }
-        options, call = read_options(shared), read_options({"unique": unique, "tags": tags, "headers": headers})
+        options, call = (
+            read_options(shared),
+            read_options({"unique": unique, "tags": tags, "headers": headers}),
+        )
 
         def declare(target: Any) -> Any:
             task = self._as_task(target, name, options, runs_in)

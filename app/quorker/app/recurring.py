@@ -45,7 +45,9 @@ def read_timing(
     if misfire not in MISFIRES:
         raise InvalidInput(f"misfire={misfire!r}: write one of {', '.join(MISFIRES)}")
     if grace is not None and misfire != "skip":
-        raise InvalidInput(f'grace={grace!r} has a meaning with misfire="skip" only: how late a slot may fire')
+        raise InvalidInput(
+            f'grace={grace!r} has a meaning with misfire="skip" only: how late a slot may fire'
+        )
     grace_ms = milliseconds(GRACE_SECONDS if grace is None else grace, "grace")
     if (cron is None) == (every is None):
         raise InvalidInput('give either a cron expression ("0 3 * * *") or every= (seconds or a timedelta)')
@@ -63,7 +65,7 @@ def read_timing(
 def _checked_cron(cron: Any, tz: Any) -> tuple[str, str]:
     """The expression and its zone. Raises `InvalidInput` naming both, the field that is wrong, and what can stand there."""
     if not isinstance(cron, str) or not isinstance(tz, str):
-        raise InvalidInput(f"cron={cron!r}, tz={tz!r}: write text, as in \"0 3 * * *\" and \"Europe/Berlin\"")
+        raise InvalidInput(f'cron={cron!r}, tz={tz!r}: write text, as in "0 3 * * *" and "Europe/Berlin"')
     check(cron, tz)
     return cron, tz
 

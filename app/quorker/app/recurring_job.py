@@ -22,8 +22,9 @@ class RecurringJob:
 
     Either `cron` (in the zone `tz`) or `every` says when. `next_slot`: the next slot, None while it is paused, before its
     first plan is made, and when `error` says why there is none. `last_slot`: the last one that made a job, `last_fired`
-    when it did, `last_job` the id of that job; they tell of triggers by hand as well, which have no slot. `args` and `kwargs` are None when
-    what the store holds is no call. `managed_by`: the app whose code declares it, or "".
+    when it did, `last_job` the id of that job; the latter two tell of triggers by hand as well, which have no slot.
+    `args` and `kwargs` are None in a list where they are longer than 1 KiB, and when what the store holds is no call.
+    `managed_by`: the app whose code declares it, or "".
     """
 
     id: str
@@ -54,7 +55,7 @@ class RecurringJob:
 def recurring_job(row: Mapping[str, Any]) -> RecurringJob:
     """Out of a row of the store."""
     zone = zone_of(row)
-    args, kwargs = _call_of(row["args"])
+    args, kwargs = call_values(row)
     return RecurringJob(
         id=row["id"],
         cron=row["cron"],
@@ -121,9 +122,12 @@ def zone_of(row: Mapping[str, Any]) -> tzinfo:
         return UTC
 
 
-def _call_of(args: bytes) -> tuple[list[Any] | None, dict[str, Any] | None]:
+def call_values(row: Mapping[str, Any]) -> tuple[list[Any] | None, dict[str, Any] | None]:
+    """The arguments; None for both where the row was cut or what the store holds is no call."""
+    if row["args_size"] > len(row["args"]):
+        return None, None
     try:
-        return decode_call(args)
+        return decode_call(row["args"])
     except BadPayload:
         return None, None
 

@@ -36,16 +36,17 @@ def change_recurring(command: Change, declared: Mapping[str, Declaration]) -> Pl
 
 def read_recurring(recurring_id: str, declared: Mapping[str, Declaration]) -> Plan[Row]:
     """One that is unknown here may be known elsewhere, or be declared in a moment."""
-    row = yield from _find(recurring_id)
+    row = yield from find_recurring(recurring_id)
     if row is None and recurring_id in declared:
         yield Submit(declared[recurring_id].command)
-        row = yield from _find(recurring_id)
+        row = yield from find_recurring(recurring_id)
     if row is None:
         raise not_found(recurring_id)
     return row
 
 
-def _find(recurring_id: str) -> Plan[Row | None]:
+def find_recurring(recurring_id: str) -> Plan[Row | None]:
+    """None when there is none in the whole cluster."""
     consistencies: tuple[Consistency, ...] = ("local", "linearizable")
     for consistency in consistencies:
         row: Row | None = yield Query("recurring:get", {"id": recurring_id}, consistency)
@@ -66,4 +67,6 @@ def list_recurring(consistency: Consistency = "local") -> Plan[list[Row]]:
 
 
 def not_found(recurring_id: str) -> RecurringNotFound:
-    return RecurringNotFound(f"no recurring job {recurring_id!r} in this cluster: `quorker cron ls` lists them")
+    return RecurringNotFound(
+        f"no recurring job {recurring_id!r} in this cluster: `quorker cron ls` lists them"
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -10,6 +9,7 @@ from cyclopts import App as Program
 from cyclopts import Parameter
 
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, with_connection
+from quorker.app.cli.confirmation import is_agreed
 from quorker.app.cli.job_changes import CANCEL, DELETE, REQUEUE, Outcome, Target, Verb, change_all
 from quorker.app.cli.job_listing import Filters, Listing, Row, Wanted, read_filters, read_states
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
@@ -145,7 +145,7 @@ def _change_matching(order: _Order) -> None:
     )
     if order.given.dry_run:
         _show(order, rows[:PREVIEW_ROWS] if order.client.output == "table" else rows, len(rows))
-    elif rows and not order.given.yes and not _agreed(order.verb, len(rows)):
+    elif rows and not order.given.yes and not is_agreed(f"{order.verb.name} {_jobs(len(rows))}"):
         raise QuorkerError("nothing was changed")
     else:
         _carry_out(order, [Target(row["id"], (row["state"],)) for row in reversed(rows)])
@@ -182,15 +182,6 @@ def _show(order: _Order, rows: list[Row], total: int) -> None:
         note = f" (the first {len(rows)} are shown)" if len(rows) < total else ""
         would = f"would {order.verb.name} {_jobs(total)}{note}; repeat without --dry-run"
         print(would if total else "no job matches")
-
-
-def _agreed(verb: Verb, count: int) -> bool:
-    if not sys.stdin.isatty():
-        raise InvalidInput(
-            f"this would {verb.name} {_jobs(count)}: repeat with --yes, or with --dry-run to see them"
-        )
-    print(f"{verb.name} {_jobs(count)}? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 # Both -------------------------------------------------------------------------------------------------------------

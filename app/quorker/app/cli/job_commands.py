@@ -12,7 +12,6 @@ from quorker.app.app import load_app
 from quorker.app.cli import job_change_commands
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
 from quorker.app.cli.configuration import from_environment
-from quorker.app.connection_host import ConnectionHost
 from quorker.app.cli.job_listing import Filters, Listing, Row, read_filters
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
 from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
@@ -25,6 +24,7 @@ from quorker.app.cli.output import (
     print_note,
     print_rows,
 )
+from quorker.app.connection_host import ConnectionHost
 from quorker.app.errors import JobNotFound
 from quorker.app.payload import PAYLOAD_BYTES_MAX, encode_call
 from quorker.app.results import JobHandle

@@ -17,6 +17,7 @@ from cyclopts import App as Program
 from cyclopts import CycloptsError
 
 from quorker.app.cli import completion_command, sim
+from quorker.app.cli.cron_commands import cron_program
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
 from quorker.app.cli.node_command import node_program
@@ -42,6 +43,7 @@ PARTS: Final = (
     status_program,
     job_program,
     queue_program,
+    cron_program,
     server_program,
     lock_program,
     tail_program,

@@ -414,7 +414,7 @@ async def test_one_that_is_unknown(app: App, serve: Serve) -> None:
     schedules = app.schedules
     async with serve(app):
         for ask in (schedules.aget, schedules.anext, schedules.atrigger, schedules.apause, schedules.aresume):
-            with pytest.raises(RecurringNotFound, match="no recurring job 'nope' in this cluster"):
+            with pytest.raises(RecurringNotFound, match="no recurring job nope in this cluster"):
                 await ask("nope")
         with pytest.raises(InvalidInput, match="recurring id"):
             await schedules.aremove("no pe")

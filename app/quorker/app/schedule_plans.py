@@ -67,6 +67,4 @@ def list_recurring(consistency: Consistency = "local") -> Plan[list[Row]]:
 
 
 def not_found(recurring_id: str) -> RecurringNotFound:
-    return RecurringNotFound(
-        f"no recurring job {recurring_id!r} in this cluster: `quorker cron ls` lists them"
-    )
+    return RecurringNotFound(f"no recurring job {recurring_id} in this cluster: `quorker cron ls` lists them")

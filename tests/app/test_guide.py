@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-GUIDES = {"guide-tasks.md": 5, "guide-jobs.md": 4, "guide-locks.md": 3, "guide-testing.md": 6}
+GUIDES = {
+    "guide-tasks.md": 5,
+    "guide-jobs.md": 4,
+    "guide-locks.md": 3,
+    "guide-recurring.md": 4,
+    "guide-testing.md": 6,
+}
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USE = re.compile(r"^(async )?def (use_\w+)\(\)", re.MULTILINE)
 START = """

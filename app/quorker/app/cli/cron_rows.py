@@ -52,8 +52,10 @@ def _in_words(row: Fields) -> str:
 
 
 def zoned_text(row: Fields, name: str) -> str:
-    """An instant with the offset of its schedule's zone; "" for none."""
-    return slot_text(datetime.fromtimestamp(row[name] / 1000, zone_of(row))) if row[name] else ""
+    """An instant to the second with the offset of its schedule's zone; "" for none."""
+    return (
+        datetime.fromtimestamp(row[name] / 1000, zone_of(row)).isoformat(" ", "seconds") if row[name] else ""
+    )
 
 
 def slot_text(slot: datetime) -> str:

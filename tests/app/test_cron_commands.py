@@ -24,7 +24,7 @@ TASKS = """
 from quorker.app import App, NO_RETRY
 app = App("shop")
 
-@app.recurring("30 2 * * *", tz="Europe/Berlin", id="report-eu", args=["eu"], queue="reports", tags=["night"])
+@app.recurring("30 2 * * *", tz="Europe/Berlin", id="report-eu", args=["eu"], queue="reports", tags=["night"], unique="eu")
 @app.recurring("0 0 1 1 *", id="report-all", args=["all"], misfire="skip", grace=90)
 @app.recurring(every=86400, id="tidy", args=["us"])
 @app.task(retry=NO_RETRY)
@@ -139,7 +139,7 @@ def test_ls(quorker: Quorker) -> None:
 def test_show(quorker: Quorker) -> None:
     shown = ok(quorker("show", "report-eu", "tidy"))
     assert [line.split("  ")[0] for line in shown.split("\n\n")[0].splitlines()] == [
-        "recurring", "call", "when", "in words", "misfire", "queue", "tags", "managed by", "state", "created", "next", "fired",
+        "recurring", "call", "when", "in words", "misfire", "queue", "unique", "tags", "managed by", "state", "created", "next", "fired",
     ]  # fmt: skip
     assert "in words    At 02:30 every day\n" in shown
     assert "managed by  the code of app shop\n" in shown

@@ -19,6 +19,7 @@ from quorker.app.schedule_plans import PAGE_ROWS
 from quorker.core.errors import ConfigurationError, InvalidInput, NotApplied, Rejected
 from quorker.core.jobs.commands import Command, NewJob
 from quorker.core.jobs.recurring_commands import SetRecurring
+from quorker.transport.connection import Connection
 from quorker.transport.memory import FIRST_WT, MemoryConnection, MemoryStore
 
 Serve = Callable[..., AbstractAsyncContextManager[Attached]]
@@ -232,7 +233,7 @@ async def test_a_key_that_is_taken_leaves_a_slot_out(app: App, memory: MemorySto
 # ------------------------------------------------------------------ what many processes declare
 
 
-async def declare(app: App, connection: MemoryConnection) -> None:
+async def declare(app: App, connection: Connection) -> None:
     async with declaring(app, connection):
         await wait_all_tasks_blocked()
 

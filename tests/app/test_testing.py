@@ -28,10 +28,8 @@ from quorker.app import (
     Retry,
     current_job,
 )
-from quorker.app.gateway import Submit
 from quorker.app.testing import AppUnderTest, TestingStopped
 from quorker.core.errors import ConfigurationError, InvalidInput
-from quorker.core.jobs.commands import SetRecurring
 
 
 @pytest.fixture
@@ -352,16 +350,31 @@ def test_a_year_of_daily_jobs(app: App, quorker: AppUnderTest) -> None:
 def test_a_year_of_a_recurring_job(app: App, quorker: AppUnderTest) -> None:
     days: list[datetime] = []
 
-    @app.task
+    @app.recurring("0 3 * * *", tz="Europe/Berlin")
     def nightly() -> None:
+        assert current_job.slot == quorker.now
         days.append(quorker.now)
 
-    quorker.advance(hours=12)
-    command = SetRecurring("nightly", nightly.new_job(), cron="0 3 * * *", zone="Europe/Berlin")
-    app.gateway().request_blocking(Submit(command))
     assert quorker.run(days=365) == 365
     assert {day.astimezone(ZoneInfo("Europe/Berlin")).hour for day in days} == {3}
     assert {day.hour for day in days} == {1, 2}
+
+
+def test_what_the_code_declared_before_recurs_and_what_the_test_removes_does_not(app: App) -> None:
+    @app.recurring("@hourly", id="one")
+    @app.recurring("@hourly", id="two")
+    @app.task
+    def note() -> str | None:
+        return current_job.recurring_id
+
+    with app.testing() as quorker:
+        assert [each.id for each in app.schedules.list()] == ["one", "two"]
+        assert app.schedules.remove("one") is True
+        assert app.schedules.pause("two", author="ann") is True
+        assert quorker.run(hours=2) == 0
+        assert app.schedules.trigger("two").result() == "two"
+        assert app.schedules.resume("two") is True
+        assert quorker.run(hours=2) == 2
 
 
 def test_an_endless_loop_is_stopped_and_named(app: App, quorker: AppUnderTest) -> None:

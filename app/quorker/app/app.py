@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeGuard, TypeVar, overload
 
 from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
@@ -284,12 +284,13 @@ class App:
     def _as_task(
         self, target: Any, name: str | None, options: dict[str, Any], where: RunsIn | None
     ) -> RegisteredTask:
-        if not isinstance(target, Task):
+        if not _is_task(target):
             return self._register(target, name, CallOptions(**options), where)
-        task: RegisteredTask = target
         if name is not None or where is not None:
-            raise ConfigurationError(f"task {task.name}: give name= and runs_in= to @app.task, which made it")
-        return task
+            raise ConfigurationError(
+                f"task {target.name}: give name= and runs_in= to @app.task, which made it"
+            )
+        return target
 
     def _declare(self, given: Declaration) -> None:
         """A module that is loaded again declares again; twice in one load is a mistake."""
@@ -416,6 +417,10 @@ class App:
 
     def remove_gateway(self, gateway: Gateway) -> None:
         self._gateways.remove(gateway)
+
+
+def _is_task(target: object) -> TypeGuard[RegisteredTask]:
+    return isinstance(target, Task)
 
 
 def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The command line: `quorker node`, `status`, `job`, `demo`, `sim`. Errors are one line and an exit code.
+"""The command line: `quorker node`, `status`, `job`, `cron`, `demo`, `sim`. Errors are one line and an exit code.
 
 Here stands only the entry point, which works without the `cli` extra far enough to say that it is missing.
 """

@@ -21,6 +21,7 @@ from quorker.app.testing.memory_gateway import MemoryGateway
 from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs.bounds import RESULT_BYTES_MAX
 from quorker.core.jobs.lifecycle import STATES
+from quorker.core.jobs.recurring_commands import SetRecurring
 from quorker.transport.memory import MemoryConnection, MemoryStore
 
 ATTEMPTS_MAX: Final = 10_000
@@ -40,6 +41,7 @@ class AppUnderTest:
         self._memory = memory
         self._queues = queues
         self._opened: tuple[MemoryConnection, MemoryGateway] | None = None
+        self._declared: dict[str, SetRecurring] = {}
         self._is_draining = False
 
     def __enter__(self) -> Self:
@@ -50,6 +52,7 @@ class AppUnderTest:
         gateway = MemoryGateway(self._memory, connection, self)
         self._opened = (connection, gateway)
         self._app.add_gateway(gateway)
+        self._declare(connection)
         return self
 
     def __exit__(
@@ -76,7 +79,7 @@ class AppUnderTest:
         milliseconds: float = 0,
     ) -> None:
         """Let time pass. What becomes due is enqueued at its instant, as a leader would do it, but no job runs."""
-        self._connection()
+        self._declare(self._connection())
         self._memory.advance(_ms(days, hours, minutes, seconds, milliseconds))
 
     # ------------------------------------------------------------------ running jobs
@@ -154,11 +157,19 @@ class AppUnderTest:
             raise ConfigurationError("jobs are being run already: drain() cannot be called by a task")
         if limit < 1:
             raise InvalidInput(f"limit is {limit}: allow at least one attempt")
+        self._declare(connection)
         result_bytes_max = min(self._app.payload_bytes_max, RESULT_BYTES_MAX)
         queues = self._app.queues if self._queues is None else self._queues
         until_lt = None if ms is None else self._memory.lt + ms
         self._is_draining = True
         return Draining(self._memory, connection, DrainPlan(queues, result_bytes_max, limit, until_lt), clock)
+
+    def _declare(self, connection: MemoryConnection) -> None:
+        """What the code declares as recurring, as a member does it; once, also what the test declares later."""
+        for recurring_id, declaration in self._app.declared.items():
+            if self._declared.get(recurring_id) != declaration.command:
+                self._declared[recurring_id] = declaration.command
+                connection.submit_now(declaration.command)
 
     def _connection(self) -> MemoryConnection:
         if self._opened is None:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from quorker.sim.campaign.shrink import NothingToShrink, Step, describe, shrink, size_of
-from quorker.sim.cases.case import Case, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Trap
+from quorker.sim.campaign.shrink import NothingToShrink, Step, describe, shrink
+from quorker.sim.campaign.smaller import size_of
+from quorker.sim.cases.case import Case, ClockKnobs, Fault, FaultKind, JobsKnobs, Op, OpKind, Point, Trap
 from quorker.sim.cases.expansion import expand
 from quorker.sim.disks.disk import DurableLog
 from quorker.sim.oracles.checks import Violation
@@ -16,6 +17,7 @@ from quorker.sim.runs.cluster import Report, run_case
 from quorker.sim.world.kernel import MS
 from quorker.sim.world.network import NetworkKnobs
 
+SLOW_CLOCK = ClockKnobs(-20_000, 1_000)
 Judge = Callable[[Case], str]
 
 
@@ -59,7 +61,7 @@ def test_only_what_is_needed_is_left() -> None:
 
 def test_a_knob_that_matters_stays() -> None:
     found = shrink(big_case(), judged(lambda case: "slow" if case.network.loss_ppm else ""))
-    assert found.case == Case(5, 1, network=NetworkKnobs(loss_ppm=500), events_max=2_000)
+    assert found.case == Case(5, 1, chaos_ns=MS, network=NetworkKnobs(loss_ppm=1), events_max=2_000)
 
 
 def test_another_broken_promise_is_another_bug() -> None:
@@ -95,11 +97,130 @@ def test_members_that_go_take_their_faults_and_operations_along() -> None:
     assert (found.voters, found.spares, found.plan[0].node) == (3, 0, 3)
 
 
-def test_clients_stay_when_members_go() -> None:
-    case = replace(big_case(), jobs=JobsKnobs(clients=4, housed=3), spares=0)
-    found = shrink(case, judged(lambda case: "held" if case.jobs and case.ops else "")).case
-    assert found.jobs == JobsKnobs()
-    assert (found.voters, len(found.ops)) == (1, 1)
+def test_members_and_clients_go_apart() -> None:
+    """An operation is of a client here, and of a member only if it changes the membership."""
+
+    def judge(case: Case) -> str:
+        assert case.jobs is not None
+        kinds = [op.kind for op in case.ops]
+        return "held" if case.jobs.clients >= 2 and {OpKind.LOCK, OpKind.REMOVE} <= {*kinds} else ""
+
+    ops = (Op(MS, OpKind.LOCK, 4, 0), Op(MS, OpKind.REMOVE, 6), Op(MS, OpKind.CLOSE, 1, 0))
+    case = replace(big_case(), jobs=JobsKnobs(clients=4, housed=3), ops=ops, clocks=(SLOW_CLOCK,) * 10)
+    found = shrink(case, judged(judge)).case
+    assert found.jobs == JobsKnobs(clients=2, housed=0)
+    assert (found.voters, [op.node for op in found.ops]) == (1, [2, 1])
+
+
+def one(case: Case) -> Fault:
+    return case.plan[0]
+
+
+PLANTED: dict[str, tuple[Case, Callable[[Case], bool], Callable[[Case], object], object]] = {
+    "a fault lasts no longer than it must": (
+        Case(1, plan=(fault(FaultKind.PAUSE, for_ms=900),)),
+        lambda case: bool(case.plan) and one(case).for_ns >= 30 * MS,
+        lambda case: one(case).for_ns,
+        32 * MS,
+    ),
+    "a power of two is made shorter too": (
+        Case(1, plan=(fault(FaultKind.PAUSE, for_ms=512),)),
+        lambda case: bool(case.plan),
+        lambda case: one(case).for_ns,
+        MS,
+    ),
+    "what a fault does is milder": (
+        Case(1, plan=(replace(fault(FaultKind.WALL_JUMP), amount=-3_000_000),)),
+        lambda case: bool(case.plan) and one(case).amount <= -100,
+        lambda case: -200 < one(case).amount <= -100,
+        True,
+    ),
+    "what a fault does stays within the limits": (
+        Case(1, plan=(replace(fault(FaultKind.DISK_SLOW), amount=80),)),
+        lambda case: bool(case.plan),
+        lambda case: one(case).amount,
+        1,
+    ),
+    "a trap waits for no later passage than it must": (
+        Case(1, traps=(Trap(Point.DURABLE, 57, MS),)),
+        lambda case: any(trap.nth >= 11 for trap in case.traps),
+        lambda case: case.traps[0].nth,
+        11,
+    ),
+    "a trap keeps its member away for less": (
+        Case(1, traps=(Trap(Point.DURABLE, 1, 200 * MS),)),
+        lambda case: bool(case.traps),
+        lambda case: case.traps[0].for_ns,
+        MS,
+    ),
+    "operations are plain, at whole milliseconds": (
+        Case(1, ops=(Op(7_654_321, OpKind.PROPOSE, 1, 4),)),
+        lambda case: bool(case.ops),
+        lambda case: case.ops[0].amount == 1 and not case.ops[0].at_ns % MS,
+        True,
+    ),
+    "fewer clients, none of them in a member": (
+        Case(1, jobs=JobsKnobs(clients=5, housed=2)),
+        lambda case: case.jobs is not None,
+        lambda case: case.jobs,
+        JobsKnobs(clients=1, housed=0),
+    ),
+    "latencies come near to the usual ones": (
+        Case(1, network=NetworkKnobs(median_ns=40 * MS)),
+        lambda case: case.network.median_ns >= 3 * MS,
+        lambda case: case.network.median_ns < 6 * MS,
+        True,
+    ),
+    "losses are rarer": (
+        Case(1, network=NetworkKnobs(loss_ppm=150_000)),
+        lambda case: case.network.loss_ppm >= 1_000,
+        lambda case: case.network.loss_ppm < 2_000,
+        True,
+    ),
+    "of all clocks one is wrong, and less": (
+        Case(1, clocks=(SLOW_CLOCK,) * 3),
+        lambda case: any(clock.rate_ppm <= -500 for clock in case.clocks),
+        lambda case: [clock.rate_ppm > -1_000 for clock in case.clocks if clock != ClockKnobs()],
+        [True],
+    ),
+    "the chaos is short": (
+        Case(1, ops=(Op(640 * MS, OpKind.PROPOSE, 1),)),
+        lambda case: any(op.at_ns >= 100 * MS for op in case.ops),
+        lambda case: case.chaos_ns < 202 * MS,
+        True,
+    ),
+    "nothing is checked that need not be": (
+        Case(1, thorough=True, steady=True),
+        lambda case: case.thorough,
+        lambda case: (case.thorough, case.steady),
+        (True, False),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", PLANTED)
+def test_each_dimension_becomes_small(what: str) -> None:
+    case, fails, measure, smallest = PLANTED[what]
+    assert measure(case) != smallest
+    found = shrink(case, judged(lambda case: "planted" if fails(case) else "")).case
+    assert fails(found)
+    assert measure(found) == smallest
+
+
+def test_no_time_for_the_recovery_is_taken_away() -> None:
+    """Whoever has none breaks every promise of progress, whatever the bug was."""
+    assert shrink(big_case(), judged(lambda _: "liveness")).case.calm_ns == big_case().calm_ns
+
+
+def test_nothing_is_tried_twice() -> None:
+    tried: list[Case] = []
+
+    def run(case: Case) -> Report:
+        tried.append(case)
+        return judged(lambda case: "planted" if len(case.plan) > 3 and case.ops else "")(case)
+
+    shrink(big_case(), run)
+    assert len({*tried}) == len(tried)
 
 
 def test_a_case_that_breaks_nothing_is_refused() -> None:

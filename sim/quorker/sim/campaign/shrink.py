@@ -1,30 +1,42 @@
-"""Makes a failing case small: fewer faults, traps, operations and nodes, plain knobs, round times, the same broken promise.
+"""Makes a failing case small: fewer faults, traps, operations, nodes and clients, plain knobs, short times, the same broken promise.
 
 Each step changes the case in one way and keeps the change if the run still breaks the same promise. What a seed deals to
 a smaller case is not what it dealt to the larger one, so a candidate that passes is tried with a few other seeds before it
-is given up: that alone makes plans about a third shorter. Only cases are looked at here; how one is run is the caller's.
+is given up: that alone makes plans about a third shorter. First things are left out, as long as that helps; only then is what
+remains made shorter, earlier and milder. What the candidates are is for `smaller`; how a case is run is the caller's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
 
-from quorker.sim.cases.case import Case, ClockKnobs, Fault, Trap
+from quorker.sim.campaign.smaller import (
+    ITEMS,
+    changed,
+    fewer_clients,
+    fewer_nodes,
+    less_chaos,
+    milder,
+    plainer,
+    size_of,
+    unusual_knobs,
+)
+from quorker.sim.cases.case import Case, Fault, Trap
 from quorker.sim.cases.limits import is_meaningful
 from quorker.sim.runs.cluster import Report, run_case
 from quorker.sim.world.kernel import MS
 from quorker.sim.world.randomness import key
 
 RESEEDS: Final = 4
+FINE_RESEEDS: Final = 1  # what is made milder deals less anew than what is left out
 RUNS_MAX: Final = 600
 EVENTS_FACTOR: Final = 3  # a candidate that runs so much longer than the original fails in another way
 EVENTS_MIN: Final = 2_000
 BUDGET_ORACLE: Final = "event budget"
 LISTS: Final = ("plan", "traps", "ops")
 
-T = TypeVar("T")
 Run = Callable[[Case], Report]
 
 
@@ -56,19 +68,6 @@ class Shrunk:
         return len(self.case.plan) + len(self.case.traps)
 
 
-def size_of(case: Case) -> tuple[int, ...]:
-    """What shrinking makes smaller, most important first."""
-    durations = sum(max(fault.for_ns // MS, 1).bit_count() for fault in case.plan)
-    return (
-        len(case.plan) + len(case.traps),
-        len(case.ops),
-        case.voters + case.spares,
-        len(_unusual_knobs(case)) + sum(clock != ClockKnobs() for clock in case.clocks),
-        durations,
-        case.chaos_ns,
-    )
-
-
 def shrink(
     case: Case,
     run: Run = run_case,
@@ -93,6 +92,7 @@ class _Shrinker:
     on_step: Callable[[Step], None] | None
     runs: int = 0
     steps: list[Step] = field(default_factory=list[Step])
+    tried: set[Case] = field(default_factory=set[Case])
 
     def run(self) -> Shrunk:
         self.report = self._run(self.case)
@@ -103,24 +103,41 @@ class _Shrinker:
             self._events_max = max(EVENTS_FACTOR * self.report.events, EVENTS_MIN)
         else:
             self._events_max = self.case.events_max
+        while self._settles(self._leave_out_all) or self._settles(self._refine):
+            pass
+        return Shrunk(self.case, self.report, self.runs, tuple(self.steps))
+
+    def _settles(self, by: Callable[[], None]) -> bool:
+        """Do it until it makes nothing smaller any more; whether it did anything at all."""
+        first = size_of(self.case)
         before: tuple[int, ...] | None = None
         while before != size_of(self.case) and self.runs < self.runs_max:
             before = size_of(self.case)
-            self._pass()
-        return Shrunk(self.case, self.report, self.runs, tuple(self.steps))
+            by()
+        return size_of(self.case) < first
 
-    def _pass(self) -> None:
-        self._try(self._cut_short(), "ends after the violation")
+    def _leave_out_all(self) -> None:
+        self._try(self._cut_short(), "ends after the violation", self.reseeds)
         for name in LISTS:
             self._shorten(name)
-        for smaller, what in _with_fewer_nodes(self.case):
-            if self._try(smaller, what):
-                break
-        self._try(replace(self.case, clocks=()), "true clocks")
-        for section, name, default in _unusual_knobs(self.case):
-            self._try(_with_knob(self.case, section, name, default), f"{section}.{name} = {default}")
-        for place in range(len(self.case.plan)):
-            self._round(place)
+        self._first_of(fewer_nodes(self.case), self.reseeds)
+        self._first_of(fewer_clients(self.case), self.reseeds)
+        self._try(replace(self.case, clocks=()), "true clocks", self.reseeds)
+        for knob in unusual_knobs(self.case):
+            self._try(*plainer(self.case, *knob), self.reseeds)
+
+    def _refine(self) -> None:
+        """What cannot be left out lasts less, comes earlier, and is milder."""
+        reseeds = min(FINE_RESEEDS, self.reseeds)
+        for name, ways in ITEMS.items():
+            for place, item in enumerate(getattr(self.case, name)):
+                self._first_of(
+                    ((_put(self.case, name, place, smaller), what) for smaller, what in ways(item)), reseeds
+                )
+        for knob in unusual_knobs(self.case):
+            self._first_of(milder(self.case, *knob), reseeds)
+        for smaller, what in less_chaos(self.case):
+            self._try(smaller, what, reseeds)
 
     # ------------------------------------------------------------------ trying
 
@@ -128,14 +145,22 @@ class _Shrinker:
         self.runs += 1
         return self.run_one(case)
 
-    def _try(self, candidate: Case, what: str) -> bool:
+    def _first_of(self, candidates: Iterable[tuple[Case, str]], reseeds: int) -> None:
+        for candidate, what in candidates:
+            if self._try(candidate, what, reseeds):
+                return
+
+    def _try(self, candidate: Case, what: str, reseeds: int) -> bool:
         """Take the candidate if it is smaller and fails alike, under its own seed or one of a few others."""
         if size_of(candidate) >= size_of(self.case):
             return False
         candidate = replace(candidate, events_max=self._events_max)
+        if candidate in self.tried:
+            return False
+        self.tried.add(candidate)
         if not is_meaningful(candidate) and is_meaningful(self.case):
             return False  # nobody could run it from a file
-        for attempt in range(self.reseeds + 1):
+        for attempt in range(reseeds + 1):
             if self.runs >= self.runs_max:
                 return False
             seed = candidate.seed if not attempt else key(candidate.seed, "shrink", attempt) >> 16
@@ -166,11 +191,11 @@ class _Shrinker:
         for start in reversed(range(0, len(items), part)):
             rest = items[:start] + items[start + part :]
             what = f"{len(items) - len(rest)} of {len(items)} in {name} left out"
-            if self._try(_changed(self.case, name, rest), what):
+            if self._try(changed(self.case, name, rest), what, self.reseeds):
                 return True
         return False
 
-    # ------------------------------------------------------------------ times
+    # ------------------------------------------------------------------ time
 
     def _cut_short(self) -> Case:
         """Faults after the violation did nothing; if it came while there were still faults, the rest can go too."""
@@ -184,82 +209,11 @@ class _Shrinker:
             chaos_ns=min(self.case.chaos_ns, (end // MS + 1) * MS),
         )
 
-    def _round(self, place: int) -> None:
-        """Durations that are a power of two in ms: they can be read, and shorter ones are tried first."""
-        fault = self.case.plan[place]
-        shortest = MS
-        while shortest < fault.for_ns and self.runs < self.runs_max:
-            plan = list(self.case.plan)
-            plan[place] = replace(fault, for_ns=shortest)
-            if self._try(replace(self.case, plan=tuple(plan)), f"a {fault.kind} of {shortest // MS} ms"):
-                return
-            shortest *= 4
 
-
-# ---------------------------------------------------------------------- knobs
-
-
-def _sections(case: Case) -> Iterator[tuple[str, Any]]:
-    """The groups of knobs in a case, by name."""
-    for each in fields(case):
-        value = getattr(case, each.name)
-        if is_dataclass(value) and not isinstance(value, type):
-            yield each.name, value
-
-
-def _unusual_knobs(case: Case) -> list[tuple[str, str, object]]:
-    """(section, knob, its default) of everything that is not as it is by default."""
-    found: list[tuple[str, str, object]] = []
-    for section, knobs in _sections(case):
-        plain = type(knobs)()
-        found.extend(
-            (section, each.name, getattr(plain, each.name))
-            for each in fields(knobs)
-            if getattr(knobs, each.name) != getattr(plain, each.name)
-        )
-    if case.dead_in_calm:
-        found.append(("case", "dead_in_calm", 0))
-    return found
-
-
-def _with_knob(case: Case, section: str, name: str, value: object) -> Case:
-    if section == "case":
-        return _changed(case, name, value)
-    return _changed(case, section, _changed(getattr(case, section), name, value))
-
-
-def _changed(record: T, name: str, value: object) -> T:
-    changes: dict[str, Any] = {name: value}
-    return replace(record, **changes)  # type: ignore[type-var]  # a dataclass, whichever
-
-
-# ---------------------------------------------------------------------- nodes
-
-
-def _with_fewer_nodes(case: Case) -> Iterator[tuple[Case, str]]:
-    """Fewer members, the fewest first."""
-    for voters in range(1, case.voters + 1):
-        for spares in range(case.spares + 1):
-            if (voters, spares) != (case.voters, case.spares):
-                yield _resized(case, voters, spares), f"{voters} voters and {spares} spares"
-
-
-def _resized(case: Case, voters: int, spares: int) -> Case:
-    nodes = voters + spares
-    before = case.voters + case.spares
-    jobs = case.jobs
-    if jobs is not None and jobs.housed > voters:
-        jobs = replace(jobs, housed=voters)
-    return replace(
-        case,
-        voters=voters,
-        spares=spares,
-        clocks=case.clocks[:nodes] + case.clocks[before:] if case.clocks else (),
-        plan=tuple(replace(fault, node=min(fault.node, nodes)) for fault in case.plan),
-        ops=tuple(replace(op, node=min(op.node, nodes)) for op in case.ops) if jobs is None else case.ops,
-        dead_in_calm=min(case.dead_in_calm, (voters - 1) // 2),
-        jobs=jobs,
-    )
+def _put(case: Case, name: str, place: int, item: object) -> Case:
+    """With this item at this place of a list."""
+    items: tuple[object, ...] = getattr(case, name)
+    return changed(case, name, (*items[:place], item, *items[place + 1 :]))
 
 
 def describe(case: Case) -> str:

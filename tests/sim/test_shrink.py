@@ -212,6 +212,18 @@ def test_no_time_for_the_recovery_is_taken_away() -> None:
     assert shrink(big_case(), judged(lambda _: "liveness")).case.calm_ns == big_case().calm_ns
 
 
+def test_some_runs_are_kept_for_what_cannot_be_left_out() -> None:
+    """The list alone would take more runs than there are."""
+    case = replace(big_case(), plan=tuple(fault(kind, at, for_ms=512) for at, kind in enumerate(FaultKind)))
+
+    def judge(case: Case) -> str:
+        return "many" if len(case.plan) >= 20 else ""
+
+    found = shrink(case, judged(judge), runs_max=200)
+    assert found.runs == 200
+    assert any(each.for_ns == MS for each in found.case.plan)
+
+
 def test_nothing_is_tried_twice() -> None:
     tried: list[Case] = []
 

@@ -31,11 +31,12 @@ from quorker.sim.world.randomness import key
 
 RESEEDS: Final = 4
 FINE_RESEEDS: Final = 1  # what is made milder deals less anew than what is left out
-RUNS_MAX: Final = 600
+RUNS_MAX: Final = 800
 EVENTS_FACTOR: Final = 3  # a candidate that runs so much longer than the original fails in another way
 EVENTS_MIN: Final = 2_000
 BUDGET_ORACLE: Final = "event budget"
 LISTS: Final = ("plan", "traps", "ops")
+REFINED: Final = 4  # one part of so many of all runs is kept for what can only be refined
 
 Run = Callable[[Case], Report]
 
@@ -91,6 +92,7 @@ class _Shrinker:
     reseeds: int
     on_step: Callable[[Step], None] | None
     runs: int = 0
+    runs_until: int = 0
     steps: list[Step] = field(default_factory=list[Step])
     tried: set[Case] = field(default_factory=set[Case])
 
@@ -103,15 +105,17 @@ class _Shrinker:
             self._events_max = max(EVENTS_FACTOR * self.report.events, EVENTS_MIN)
         else:
             self._events_max = self.case.events_max
-        while self._settles(self._leave_out_all) or self._settles(self._refine):
-            pass
+        self._settles(self._leave_out_all, self.runs_max - self.runs_max // REFINED)
+        while self._settles(self._refine, self.runs_max):
+            self._settles(self._leave_out_all, self.runs_max)
         return Shrunk(self.case, self.report, self.runs, tuple(self.steps))
 
-    def _settles(self, by: Callable[[], None]) -> bool:
-        """Do it until it makes nothing smaller any more; whether it did anything at all."""
+    def _settles(self, by: Callable[[], None], runs_until: int) -> bool:
+        """Do it until it makes nothing smaller any more, or so many runs were made; whether it did anything at all."""
         first = size_of(self.case)
         before: tuple[int, ...] | None = None
-        while before != size_of(self.case) and self.runs < self.runs_max:
+        self.runs_until = runs_until
+        while before != size_of(self.case) and self.runs < self.runs_until:
             before = size_of(self.case)
             by()
         return size_of(self.case) < first
@@ -157,17 +161,17 @@ class _Shrinker:
         candidate = replace(candidate, events_max=self._events_max)
         if candidate in self.tried:
             return False
-        self.tried.add(candidate)
         if not is_meaningful(candidate) and is_meaningful(self.case):
             return False  # nobody could run it from a file
         for attempt in range(reseeds + 1):
-            if self.runs >= self.runs_max:
+            if self.runs >= self.runs_until:
                 return False
             seed = candidate.seed if not attempt else key(candidate.seed, "shrink", attempt) >> 16
             report = self._run(replace(candidate, seed=seed))
             if report.violation is not None and report.violation.oracle == self.oracle:
                 self._take(report, what)
                 return True
+        self.tried.add(candidate)
         return False
 
     def _take(self, report: Report, what: str) -> None:

@@ -37,9 +37,10 @@ def size_of(case: Case) -> tuple[int, ...]:
         case.voters + case.spares,
         case.jobs.clients + case.jobs.housed if case.jobs is not None else 0,
         len(unusual_knobs(case)) + sum(clock != ClockKnobs() for clock in case.clocks),
-        sum(_weight(each.for_ns) for each in (*case.plan, *case.traps)),
+        sum(_weight(fault.for_ns) for fault in case.plan) + sum(_weight(trap.for_ns) for trap in case.traps),
         sum(trap.nth for trap in case.traps),
-        sum(abs(fault.amount).bit_length() for fault in case.plan) + sum(not _is_plain(op) for op in case.ops),
+        sum(abs(fault.amount).bit_length() for fault in case.plan)
+        + sum(not _is_plain(op) for op in case.ops),
         sum(_distance(each) for each in _measured_knobs(case)) + sum(map(_wrongness, case.clocks)),
         case.chaos_ns,
         sum(op.at_ns % MS > 0 for op in case.ops),
@@ -250,9 +251,7 @@ def fewer_clients(case: Case) -> Candidates[Case]:
             yield smaller, f"{clients} clients, {housed} of them in members"
 
 
-def _within(
-    ops: Iterable[Op], count: int, *, is_of_member: bool, jobs: JobsKnobs | None
-) -> Iterator[Op]:
+def _within(ops: Iterable[Op], count: int, *, is_of_member: bool, jobs: JobsKnobs | None) -> Iterator[Op]:
     """What is asked of a member, or by a client, that is gone is asked of or by the last one that is left."""
     for op in ops:
         asks_member = jobs is None or op.kind in OF_MEMBERSHIP
@@ -264,7 +263,7 @@ def _within(
 
 def less_chaos(case: Case) -> Candidates[Case]:
     """The same at half the intervals, or with an end of the chaos as soon as everything has begun."""
-    instants = [each.at_ns for each in (*case.plan, *case.ops)]
+    instants = [fault.at_ns for fault in case.plan] + [op.at_ns for op in case.ops]
     last_ns = max(instants, default=0) // MS * MS + MS
     yield replace(case, chaos_ns=last_ns), f"a chaos of {last_ns // MS} ms"
     hastened = replace(

@@ -132,8 +132,8 @@ AMOUNTS: Final = {
 _WAIT: Final = Option("wait", 1, (False, True))
 _FURTHER: Final = ("0ms", "40ms", "80ms", "120ms")
 
-ASKED: Final = {
-    OpKind.ENQUEUE: options_unit(
+OPTIONS: Final = {
+    OpKind.ENQUEUE: (
         Option("unique", 0, (True, False), 1),
         Option("queue", 3, ("default", "other")),
         Option("priority", 4, (-1, 0, 1, 2), 1),
@@ -143,21 +143,19 @@ ASKED: Final = {
         Option("poison", 20, (False, True)),
         Option("patience", 12, ("80ms", "400ms", "2s", "10s"), 3),
     ),
-    OpKind.LOCK: options_unit(
+    OpKind.LOCK: (
         Option("resource", 0, (0, 1)),
         _WAIT,
         Option("hold", 2, tuple(duration_text(ms * MS) for ms in range(1, 257)), 49),
     ),
-    OpKind.LEASED_LOCK: options_unit(
+    OpKind.LEASED_LOCK: (
         Option("resource", 0, (0, 1)),
         _WAIT,
         Option("release", 2, (False, True)),
         Option("ttl", 3, tuple(duration_text(ms * MS) for ms in range(20, 276)), 80),
     ),
-    OpKind.PAUSE_QUEUE: options_unit(
-        Option("queue", 0, ("default", "other")), Option("paused", 1, (False, True), 1)
-    ),
-    OpKind.RECUR: options_unit(
+    OpKind.PAUSE_QUEUE: (Option("queue", 0, ("default", "other")), Option("paused", 1, (False, True), 1)),
+    OpKind.RECUR: (
         Option("name", 0, ("tick", "tock")),
         Option("act", 1, ("every", "cron", "pause", "resume", "trigger", "remove")),
         Option("misfire", 4, ("once", "all", "skip")),
@@ -165,9 +163,15 @@ ASKED: Final = {
         Option("grace", 10, ("0ms", "50ms", "200ms", "1s"), 3),
         Option("queue", 12, ("default", "other")),
     ),
-    OpKind.PULL: options_unit(Option("both_queues", 0, (False, True)), Option("jobs", 1, (1, 2, 3, 4))),
+    OpKind.PULL: (Option("both_queues", 0, (False, True)), Option("jobs", 1, (1, 2, 3, 4))),
 }
-"""What the amount of a client's operation means, where it is more than a number."""
+"""What the amount of a client's operation is made of, where it is more than a number."""
+ASKED: Final = {kind: options_unit(*options) for kind, options in OPTIONS.items()}
+
+
+def options_of(kind: OpKind) -> tuple[Option, ...]:
+    """What the amount of an operation of this kind is made of; nothing where it is a plain number."""
+    return OPTIONS.get(kind, ())
 
 
 def unit_of_amount(kind: object) -> Unit | None:

@@ -30,7 +30,7 @@ def shrink(
     reseeds: Annotated[int, Parameter(help="Other seeds to try before a candidate is given up.")] = RESEEDS,
     output: Output = "table",
 ) -> int:
-    """Make a failing run small: fewer faults, operations and members, plain knobs. Exits with 1, as the run fails."""
+    """Make a failing run small: fewer faults, operations, members and clients, plain knobs, short times. Exits with 1."""
     case = case_meant(source, which)
     try:
         found = smallest(case, runs_max=runs, reseeds=reseeds, on_step=_tell if output == "table" else None)

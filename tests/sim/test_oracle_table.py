@@ -14,7 +14,7 @@ from quorker.sim.oracles.names import ORACLES
 ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = ROOT / "sim/quorker/sim"
 HEADER: Final = "| oracle | raised in | must reject | planted bug |\n|---|---|---|---|\n"
-WITHOUT_A_BUG_MAX: Final = 11  # only ever lower
+WITHOUT_A_BUG_MAX: Final = 3  # only ever lower
 
 
 class Row(NamedTuple):

@@ -40,7 +40,7 @@ from quorker.sim.cases.limits import (
 )
 from quorker.sim.cases.options import Option, options_of
 from quorker.sim.disks.disk import GROUPED_MAX, DiskKnobs
-from quorker.sim.oracles.steady import obstacle
+from quorker.sim.oracles.steady import UNNOTICED, VOTERS_MIN
 from quorker.sim.world.kernel import MS, SECOND, US
 from quorker.sim.world.network import NetworkKnobs
 
@@ -61,6 +61,7 @@ BOUNDS: Final = {
 }
 """Of the amounts of faults; the others have none."""
 CHANGES: Final = tuple(kind for kind in OpKind if kind in OF_MEMBERSHIP)
+ASKED_OF_MEMBERS: Final = (OpKind.PROPOSE, OpKind.READ)
 ASKED_OF_CLIENTS: Final = tuple(kind for kind in OpKind if kind not in OF_BARE_MEMBERS | OF_MEMBERSHIP)
 
 # What each knob may be, the plainest first.
@@ -114,7 +115,7 @@ JOBS: Final = {
 
 
 @cache
-def kinds_of_faults(*, jobs: bool, files: bool, spares: int) -> tuple[FaultKind, ...]:
+def kinds_of_faults(*, jobs: bool, files: bool, spares: int, steady: bool = False) -> tuple[FaultKind, ...]:
     """What may strike such a case, as its limits say; who changes the membership keeps what it has synced."""
     beside: frozenset[FaultKind] = frozenset()
     if not jobs:
@@ -123,6 +124,8 @@ def kinds_of_faults(*, jobs: bool, files: bool, spares: int) -> tuple[FaultKind,
         beside |= OF_FILES
     if spares:
         beside |= LOSSES | OF_FILES - {FaultKind.FILE_ERROR, FaultKind.FILE_FULL}
+    if steady:
+        beside |= {*UNNOTICED}
     return tuple(kind for kind in FaultKind if kind not in beside)
 
 
@@ -174,13 +177,15 @@ def _jobs_case(draw: st.DrawFn, chaos_ms: int, ops_max: int) -> Case:
 
 def _troubled(draw: st.DrawFn, case: Case) -> Case:
     """The case with all that is wrong with machines and network, and what is owed in the end."""
+    steady = draw(st.booleans()) and case.voters >= VOTERS_MIN and not case.spares
     disk = draw(_DISK)
-    kinds = kinds_of_faults(jobs=case.jobs is not None, files=disk.files, spares=case.spares)
+    kinds = kinds_of_faults(jobs=case.jobs is not None, files=disk.files, spares=case.spares, steady=steady)
     plan = draw(st.lists(faults(kinds, len(case.nodes), case.chaos_ns // MS), max_size=FAULTS_MAX))
     is_damaged = any(fault.kind in LOSSES | OF_FILES for fault in plan)
-    dead_max = 0 if is_damaged or case.spares else (case.voters - 1) // 2
-    found = replace(
+    dead_max = 0 if steady or is_damaged or case.spares else (case.voters - 1) // 2
+    return replace(
         case,
+        raft=replace(case.raft, pre_vote=True, check_quorum=True) if steady else case.raft,
         network=draw(_NETWORK),
         disk=disk,
         machine=draw(_MACHINE),
@@ -188,8 +193,8 @@ def _troubled(draw: st.DrawFn, case: Case) -> Case:
         traps=tuple(draw(st.lists(_TRAPS, max_size=TRAPS_MAX))),
         dead_in_calm=min(dead_max, draw(st.integers(0, 2))),
         thorough=draw(st.booleans()),
+        steady=steady,
     )
-    return replace(found, steady=draw(st.booleans()) and not obstacle(found))
 
 
 # ---------------------------------------------------------------------- what happens
@@ -229,9 +234,8 @@ def _faults_of(kind: FaultKind, nodes: int, chaos_ms: int) -> st.SearchStrategy[
 @cache
 def asked_of_members(chaos_ms: int, nodes: int, spares: int) -> st.SearchStrategy[Op]:
     """What bare members are asked for; changes of the membership only where there is somebody to change it with."""
-    kinds = (OpKind.PROPOSE, OpKind.READ)
     plain = st.builds(
-        Op, _instants(chaos_ms), st.sampled_from(kinds), st.integers(0, nodes), st.integers(1, 4)
+        Op, _instants(chaos_ms), st.sampled_from(ASKED_OF_MEMBERS), st.integers(0, nodes), st.integers(1, 4)
     )
     return plain | _changes(chaos_ms, nodes) if spares else plain
 
@@ -240,7 +244,7 @@ def asked_of_members(chaos_ms: int, nodes: int, spares: int) -> st.SearchStrateg
 def asked_of_clients(chaos_ms: int, clients: int, nodes: int, spares: int) -> st.SearchStrategy[Op]:
     """What clients ask for, beside the same changes."""
     by_kind = {
-        kind: st.builds(Op, _instants(chaos_ms), st.just(kind), st.integers(1, clients), _amounts_of(kind))
+        kind: st.builds(Op, _instants(chaos_ms), st.just(kind), st.integers(1, clients), amounts_of(kind))
         for kind in ASKED_OF_CLIENTS
     }
     plain = st.sampled_from(ASKED_OF_CLIENTS).flatmap(by_kind.__getitem__)
@@ -252,7 +256,7 @@ def _changes(chaos_ms: int, nodes: int) -> st.SearchStrategy[Op]:
     return st.builds(Op, _instants(chaos_ms), st.sampled_from(CHANGES), node, node)
 
 
-def _amounts_of(kind: OpKind) -> st.SearchStrategy[int]:
+def amounts_of(kind: OpKind) -> st.SearchStrategy[int]:
     """Options one by one, so that each goes back to its default alone; else a number to draw from."""
     options = options_of(kind)
     if not options:

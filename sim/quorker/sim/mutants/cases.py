@@ -29,6 +29,7 @@ from quorker.sim.mutants.staged import (
     exchanging_forgetful,
     exchanging_late,
     exchanging_unheard,
+    overwritten,
     reborn,
     shuffled,
     waking,
@@ -409,6 +410,16 @@ def damaging(seed: int) -> Case:
     return replace(case, dead_in_calm=0, plan=(blow,), traps=())
 
 
+def wiped(seed: int) -> Case:
+    """A disk is wiped, and its member dies again and again while it rejoins."""
+    draw, case = Stream(seed, "wiped"), expand(seed, FILES_TRIO)
+    node, at_ns = draw.between(1, 3), draw.between(60, 150) * MS
+    deaths = (Fault(at_ns + after * MS, FaultKind.CRASH, MS, node=node) for after in range(4, 60, 6))
+    return replace(
+        case, dead_in_calm=0, plan=(Fault(at_ns, FaultKind.WIPE, MS, node=node), *deaths), traps=()
+    )
+
+
 def napping(seed: int) -> Case:
     """Workers freeze after they have asked for something, wake to the answer, and then nobody hears of them."""
     draw, case = Stream(seed, "napping"), expand(seed, TRIO_JOBS)
@@ -502,12 +513,14 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         dying,
         saving,
         damaging,
+        wiped,
         exchanging_late,
         exchanging_forgetful,
         exchanging_unheard,
         napping,
         reborn,
         waking,
+        overwritten,
         shuffled,
         asking,
         roaming,

@@ -10,7 +10,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 
 from quorker.core import session as client_session
 from quorker.core.errors import NotApplied, QuorkerError
-from quorker.core.jobs.commands import JobGrant
+from quorker.core.jobs.commands import Command, EnqueueJobs, JobGrant
 from quorker.core.session import ClientSession, Pending, SessionState
 from quorker.core.worker import Worker
 from quorker.sim.clients.client import SimClient
@@ -230,6 +230,40 @@ def refusals_are_not_waited_out(patch: Patch) -> None:
         self._flush()
 
     take = patch.replace(SimClient, "on_refused", on_refused)
+
+
+@bug(
+    "Arguments are sent without their last byte.",
+    known="an offset by one in a hand-made encoding",
+    oracles=("no job from nowhere [J2]",),
+    budget=10,
+    case=busy,
+)
+def arguments_are_cut_short(patch: Patch) -> None:
+    def encode_shortened(command: Command) -> Any:
+        if isinstance(command, EnqueueJobs):
+            shortened = tuple(job._replace(args=job.args[:-1]) for job in command.jobs)
+            command = replace(command, jobs=shortened)
+        return encode(command)
+
+    encode = patch.replace(client_session, "encode", encode_shortened)
+
+
+@bug(
+    "The number of a command that was given up is given to the next one, which gets the answer to the former.",
+    known="HTTP clients that reuse a connection after a timeout; correlation ids that are used again",
+    oracles=("real time [C1]",),
+    budget=100,
+    case=busy,
+)
+def numbers_are_used_again(patch: Patch) -> None:
+    def settle_and_go_back(self: Any, pending: Pending, error: QuorkerError) -> None:
+        settle(self, pending, error)
+        if self.state is SessionState.OPEN and pending.seq == self._next_seq - 1:
+            self._next_seq = pending.seq
+            self._answered_below = min(self._answered_below, pending.seq)
+
+    settle = patch.replace(ClientSession, "_settle", settle_and_go_back)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

@@ -17,7 +17,7 @@ from quorker.core.raft.persistence import Durable, PersistenceLane
 from quorker.sim.disks.disk import DurableLog, LogDisk
 from quorker.sim.mutants.cases import colliding
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
-from quorker.sim.mutants.staged import waking
+from quorker.sim.mutants.staged import overwritten, waking
 from quorker.sim.oracles import checks
 from quorker.sim.runs.node import Node
 from quorker.sim.world.host import Host
@@ -151,7 +151,8 @@ def completions_are_not_numbered(patch: Patch) -> None:
     "A write that completes late still proves entries that were cut from the log meanwhile.",
     known="rabbitmq/ra 476, 516 and 637; the ABA race of etcd-io/raft",
     oracles=("apply only durable", "invariant"),
-    budget=150,
+    budget=10,
+    case=overwritten,
 )
 def late_write_confirms_what_was_cut(patch: Patch) -> None:
     def cut(self: PersistenceLane, index: int) -> None:

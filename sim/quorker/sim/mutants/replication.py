@@ -169,15 +169,47 @@ def heartbeats_name_more_than_is_matched(patch: Patch) -> None:
 @bug(
     "A follower acknowledges all that is in its log, not what it was sent.",
     known="simulation of a toy: only seen without an entry at the start of a term",
-    oracles=("event budget", "liveness", "commit on durable majority", *DIVERGED),
-    budget=300,
-    case=diverging,
+    equivalent="What a leader sends begins where the logs meet, or behind: it starts behind its own log, and neither a hint "
+    "nor a new probe leads back further. There it has an entry that the follower lacks, as every term begins with one. So an "
+    "append that is accepted cuts whatever the leader has not, and what is left is a beginning of the leader's log, for which "
+    "this acknowledgement waits to be durable like any other. Who lost a part of that to damage rejoins, and is not counted.",
 )
 def acknowledges_its_whole_log(patch: Patch) -> None:
     def answer(raft: RaftState, message: AppendEntries, index: int) -> None:
         say(raft, message, max(index, raft.log.last_index))
 
     say = patch.replace(replication, "_answer", answer)
+
+
+@bug(
+    "The leader appends what is proposed, and only then sees that its tail is too long, and refuses.",
+    known="a limit that is looked at in the wrong place",
+    oracles=("honest refusal",),
+    budget=300,
+)
+def refused_proposals_are_appended(patch: Patch) -> None:
+    def append_all(raft: RaftState, leader: Leader, entries: tuple[Entry, ...]) -> bool:
+        done: bool = append(raft, leader, entries)
+        if not done:
+            raft.log.append(entries)
+            replication.request_all(raft, leader)
+        return done
+
+    append = patch.replace(replication, "append", append_all)
+
+
+@bug(
+    "What is offered for applying begins behind what has been applied, though more may be under way.",
+    known="etcd-io/raft, applying beside applied",
+    oracles=("apply in order",),
+    budget=60,
+)
+def offers_begin_at_what_was_applied(patch: Patch) -> None:
+    def flush_applies(raft: RaftState) -> None:
+        raft.applying_index = raft.applied_index
+        offer(raft)
+
+    offer = patch.replace(replication, "flush_applies", flush_applies)
 
 
 @bug(

@@ -126,3 +126,28 @@ def shuffled(seed: int) -> Case:
         raft=RaftKnobs(max_append_bytes=1),
         network=NetworkKnobs(latency="heavy", median_ns=2 * MS, duplicate_ppm=300_000),
     )
+
+
+def overwritten(seed: int) -> Case:
+    """A follower whose disk stalls holds entries of a leader that nobody else hears, and then those of the next leader.
+
+    The first write is done before the second, and by then the entries of the next leader are committed elsewhere.
+    """
+    draw = Stream(seed, "overwritten")
+    plan = (
+        Fault(15 * MS, FaultKind.CAMPAIGN, MS, node=1),
+        *(Fault(58 * MS, FaultKind.LINK, 100 * MS, node=1, peer=peer) for peer in (2, 3, 4)),
+        Fault(59 * MS, FaultKind.DISK_STALL, draw.between(35, 60) * MS, node=5),
+        Fault(draw.between(68, 75) * MS, FaultKind.CAMPAIGN, MS, node=2),
+    )
+    ops = (Op(at_ns, OpKind.PROPOSE, 1) for at_ns in range(30 * MS, 50 * MS, 5 * MS))
+    return Case(
+        seed=seed,
+        voters=5,
+        chaos_ns=200 * MS,
+        plan=plan,
+        ops=(*ops, Op(60 * MS, OpKind.PROPOSE, 1, 4)),
+        raft=RaftKnobs(election_ms=60, heartbeat_ms=8, pre_vote=False, check_quorum=False),
+        network=NetworkKnobs(median_ns=MS),
+        disk=DiskKnobs(median_ns=2 * MS),
+    )

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from quorker.core.errors import CorruptionError
 from quorker.core.raft.effects import Persist
-from quorker.core.raft.messages import SnapshotMeta
+from quorker.core.raft.messages import Forgotten, SnapshotMeta
 from quorker.core.wire import recovery, storage_open, wal
 from quorker.core.wire.guarded_filesystem import GuardedFileSystem
 from quorker.core.wire.hardstate import Slot
@@ -20,9 +20,10 @@ from quorker.core.wire.recovery import RecoveredLog, Torn
 from quorker.core.wire.segments import SegmentLane
 from quorker.core.wire.snapshot_meta import SnapshotRecord
 from quorker.core.wire.snapshot_store import SNAPSHOT_DIRECTORY, SnapshotWriter, snapshot_path
+from quorker.core.wire.state_slots import StateSlots
 from quorker.core.wire.storage import LogStorage
 from quorker.core.wire.wal_scan import Scan
-from quorker.sim.mutants.cases import damaging, dying, on_files, saving
+from quorker.sim.mutants.cases import damaging, dying, on_files, saving, wiped
 from quorker.sim.mutants.mutant import Mutant, Patch, bug, defined_in
 
 LOST: Final = "acknowledged writes survive"
@@ -286,6 +287,33 @@ def votes_are_not_written_alone(patch: Patch) -> None:
             write(self, batch)
 
     write = patch.replace(LogStorage, "write", write_entries)
+
+
+@bug(
+    "How often a directory was opened is counted in memory, and not written.",
+    known="identities of processes that are taken from a clock or a counter in memory",
+    oracles=("incarnations grow",),
+    budget=10,
+    case=on_files,
+)
+def openings_are_not_counted(patch: Patch) -> None:
+    def write(self: StateSlots, slot: Slot) -> None:
+        put(self, replace(slot, incarnation=self.newest.incarnation))
+
+    put = patch.replace(StateSlots, "write", write)
+
+
+@bug(
+    "That a member may have forgotten something is in memory only: whoever dies while it rejoins has its say again.",
+    oracles=("the mark survives",),
+    budget=10,
+    case=wiped,
+)
+def marks_are_not_written(patch: Patch) -> None:
+    def write(self: StateSlots, slot: Slot) -> None:
+        put(self, replace(slot, hard_state=replace(slot.hard_state, forgotten=Forgotten.NOTHING)))
+
+    put = patch.replace(StateSlots, "write", write)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

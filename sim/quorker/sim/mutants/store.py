@@ -15,6 +15,7 @@ from quorker.core.jobs.outcome import Outcome, Reply
 from quorker.core.jobs.records import Job, Lease, Queue
 from quorker.core.jobs.store import JobStore
 from quorker.core.jobs.tables import Tables
+from quorker.sim.model.witness import Witness
 from quorker.sim.mutants.cases import busy
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
 
@@ -306,6 +307,43 @@ def snapshots_are_not_copies(patch: Patch) -> None:
         return Live(self)
 
     take = patch.replace(JobStore, "snapshot", snapshot)
+
+
+@bug(
+    "Some completions are booked as returns, so the job runs again, while no model looks at what the store answers.",
+    known="at-least-once queues without a record of what has ended",
+    oracles=("completed once [J7]",),
+    budget=20,
+    case=busy,
+)
+def completed_jobs_run_again_unwatched(patch: Patch) -> None:
+    release = job_store.HANDLERS[ReleaseJob.OP]
+
+    def complete(tables: Tables, command: CompleteJob) -> Reply:
+        if tables.applied_index % 4 == 3:
+            return release(tables, ReleaseJob(command.job_id, command.token))
+        reply: Reply = judge(tables, command)
+        return reply
+
+    judge = patch.replace_item(job_store.HANDLERS, CompleteJob.OP, complete)
+    for look in ("on_entry", "on_read", "compare"):
+        patch.replace(Witness, look, always(None))
+
+
+@bug(
+    "The replies of an entry are sorted by session, not left in the order of its commands.",
+    known="replies that are matched by their place",
+    oracles=("answers in order",),
+    budget=20,
+    case=busy,
+)
+def replies_are_sorted(patch: Patch) -> None:
+    def apply_and_sort(self: JobStore, index: int, data: bytes) -> Outcome:
+        outcome: Outcome = apply(self, index, data)
+        outcome.replies.sort(key=lambda reply: reply[:2])
+        return outcome
+
+    apply = patch.replace(JobStore, "apply", apply_and_sort)
 
 
 MUTANTS: Final[tuple[Mutant, ...]] = defined_in(globals())

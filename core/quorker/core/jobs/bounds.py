@@ -33,6 +33,7 @@ REASON_CHARS_MAX: Final = 1024
 NAME_CHARS_MAX: Final = 200
 PRIORITY_MAX: Final = 100
 JOBS_PER_COMMAND_MAX: Final = 1000
+CALLBACKS_MAX: Final = 16
 FETCH_MAX: Final = 1000
 QUEUES_PER_COMMAND_MAX: Final = 64
 VALUES_PER_COMMAND_MAX: Final = 10_000
@@ -224,6 +225,8 @@ def job_id(value: Any) -> str:
 
 JOB_ID: Final[Check[str]] = job_id
 PARENT_ID: Final = matching("parent id", "[A-Za-z0-9_#-]", 64, low=0)
+BATCH_ID: Final = matching("batch id", "[A-Z0-9]", 13, low=13)
+MAYBE_BATCH_ID: Final = matching("batch id", "[A-Z0-9]", 13, low=0)
 ARGS: Final = binary("args", ARGS_BYTES_MAX)
 RESULT: Final = binary("result", RESULT_BYTES_MAX)
 KEY: Final = text("key", 1, KEY_CHARS_MAX)

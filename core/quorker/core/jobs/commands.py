@@ -97,6 +97,7 @@ __all__ = [
     "AnnounceServer",
     "BadCommand",
     "Batch",
+    "CancelBatch",
     "ClaimDigest",
     "CloseSession",
     "CollectionCommand",
@@ -106,6 +107,7 @@ __all__ = [
     "ContractCommand",
     "CreateJob",
     "DeleteJob",
+    "EnqueueBatch",
     "EnqueueJobs",
     "ExpireHash",
     "ExpireJob",
@@ -211,6 +213,20 @@ def _precondition(wire: Any) -> Precondition:
 
 def _contract_op(wire: Any) -> ContractCommand:
     return cast("ContractCommand", _numbered("operation of a batch", wire, _IN_BATCH))
+
+
+def _member(wire: Any) -> NewJob:
+    job = new_job_from_wire(wire)
+    if job.batch_id:
+        bounds.refuse("member of a batch", "must not name a batch: it belongs to the new one")
+    return job
+
+
+def _callback(wire: Any) -> NewJob:
+    job = new_job_from_wire(wire)
+    if job.parent_id or job.batch_id or job.on == "deleted":
+        bounds.refuse("callback of a batch", "waits for success, failure or any end of this batch, and no other")
+    return job
 
 
 @record
@@ -408,6 +424,36 @@ class SetLimits:
 
 
 @record
+class EnqueueBatch:
+    """Make a batch: members, and callbacks that wait for its end as their `on` says, all or none.
+
+    Value: (batch id, ids of the members, ids of the callbacks). A batch without members has succeeded. More members may
+    join by `EnqueueJobs` until it has ended.
+    """
+
+    OP: ClassVar[int] = 89
+    name: str = field(metadata=_NAME)
+    jobs: tuple[NewJob, ...] = field(
+        metadata=checked(bounds.many("members of a batch", _member, 0, bounds.JOBS_PER_COMMAND_MAX))
+    )
+    callbacks: tuple[NewJob, ...] = field(
+        default=(), metadata=checked(bounds.many("callbacks of a batch", _callback, 0, bounds.CALLBACKS_MAX))
+    )
+
+
+@record
+class CancelBatch:
+    """Delete the members that have not ended, in pieces, in the order in which they were made.
+
+    `after`: 0 at first, then what the last piece said. Value: (how many were deleted, `after` of the next piece, or None).
+    """
+
+    OP: ClassVar[int] = 90
+    batch_id: str = field(metadata=checked(bounds.BATCH_ID))
+    after: int = field(default=0, metadata=_TOKEN)
+
+
+@record
 class ReplaceSessions:
     """The sessions of the own name that were opened before the own one belong to a process that is gone: they end now,
     their jobs were lost. Value: how many.
@@ -452,6 +498,8 @@ CompoundCommand: TypeAlias = (
     | SetLimits
     | ReplaceSessions
     | ClaimDigest
+    | EnqueueBatch
+    | CancelBatch
 )
 Command: TypeAlias = ContractCommand | CompoundCommand | RecurringCommand
 

@@ -1,4 +1,4 @@
-"""Jobs that wait for another job: released when its end meets their condition, deleted when that cannot happen any more.
+"""Jobs that wait for another job, or for a batch of jobs: released when its end meets their condition, deleted when that cannot happen any more.
 
 The state machine does it on every terminal transition, in bounded pieces: what is left over stays in `unresolved`, and
 `ReleaseDue` goes on with it. So no crash or failover can orphan a continuation.
@@ -20,18 +20,18 @@ def resolve(tables: Tables, budget: int) -> int:
     spent = 0
     while tables.unresolved and spent < budget:
         parent_id = next(iter(tables.unresolved))
-        decided = _decided(tables, parent_id, budget - spent)
+        state = tables.state_of_parent(parent_id) or ""
+        decided = _decided(tables, parent_id, state, budget - spent)
         for child in decided:
-            _decide(tables, child, tables.jobs[parent_id])
+            _decide(tables, child, parent_id, state)
         spent += len(decided)
         if spent < budget:
             tables.unresolved.pop(parent_id, None)
     return spent
 
 
-def _decided(tables: Tables, parent_id: str, limit: int) -> list[Job]:
+def _decided(tables: Tables, parent_id: str, parent_state: str, limit: int) -> list[Job]:
     """Children that this end of their parent decides."""
-    parent_state = tables.jobs[parent_id].state
     children = (tables.jobs[child_id] for child_id in tables.index.children.get(parent_id, ()))
     decided = (
         child
@@ -41,11 +41,11 @@ def _decided(tables: Tables, parent_id: str, limit: int) -> list[Job]:
     return list(islice(decided, limit))
 
 
-def _decide(tables: Tables, child: Job, parent: Job) -> None:
-    if is_met(child.spec.on, parent.state):
-        make_available(tables, child, f"{parent.id} is {parent.state}")
+def _decide(tables: Tables, child: Job, parent_id: str, parent_state: str) -> None:
+    if is_met(child.spec.on, parent_state):
+        make_available(tables, child, f"{parent_id} is {parent_state}")
     else:
-        enter(tables, child, DELETED, f"waited for {child.spec.on} of {parent.id}, which is {parent.state}")
+        enter(tables, child, DELETED, f"waited for {child.spec.on} of {parent_id}, which is {parent_state}")
 
 
 def forsake(tables: Tables, parent_id: str, budget: int) -> int:

@@ -23,7 +23,7 @@ def delete_job(tables: Tables, command: DeleteJob) -> Reply:
         return refusal or OK
     if job.state == DELETED:
         return NO
-    enter(tables, _withdraw(tables, job, "deleted"), DELETED, "deleted by hand")
+    enter(tables, withdraw(tables, job, "deleted"), DELETED, "deleted by hand")
     return YES
 
 
@@ -61,7 +61,7 @@ def _unexpected(job: Job | None, job_id: str, expected_states: tuple[str, ...]) 
     return None
 
 
-def _withdraw(tables: Tables, job: Job, reason: str) -> Job:
+def withdraw(tables: Tables, job: Job, reason: str) -> Job:
     """Out of its worker's hands and out of all queues."""
     revoke(tables, job, reason)
     tables.take_from_queues(job.id)
@@ -72,7 +72,7 @@ def _revive(tables: Tables, job: Job, state: str, why: str, due_wt: int = 0) -> 
     """A job that had ended starts anew: all its attempts are before it, and lost deliveries are forgiven."""
     counted = 0 if job.state in ENDED else KEEP
     data = (("due_wt", due_wt),) if due_wt else ()
-    job = _withdraw(tables, job, why)
+    job = withdraw(tables, job, why)
     return enter(tables, job, state, f"{why} by hand", data, due_wt=due_wt, failures=counted, lost=counted)
 
 

@@ -135,4 +135,5 @@ def _granted(job: Job, token: int, queue_name: str) -> JobGrant:
         job.created_wt,
         job.deliveries,
         spec.headers,
+        spec.batch_id,
     )

@@ -1,4 +1,4 @@
-"""The indexes over jobs: by state, task and tag, what is scheduled, what expires, who waits for whom.
+"""The indexes over jobs: by state, task, tag and batch, what is scheduled, what expires, who waits for whom.
 
 Everything here is a function of the job and lease records alone: it is rebuilt after a restore and never stored.
 `Tables` calls `add`, `change`, `remove`, `hold` and `let_go` for every record; nothing else may.
@@ -15,17 +15,18 @@ from quorker.core.jobs.timeline import Timeline
 
 
 class JobIndex:
-    """`states`: job ids by name of the current state, in the order they entered it. `tasks`, `tags`: in order of
-    creation. `schedule`: (due_wt, order, job id); `retries`: those of them that have failed before. `retention`:
+    """`states`: job ids by name of the current state, in the order they entered it. `tasks`, `tags`, `batches`: in order
+    of creation. `schedule`: (due_wt, order, job id); `retries`: those of them that have failed before. `retention`:
     (expires_lt, created, job id) of jobs that nobody holds. `held`: number of leases by job id. `children`: awaiting
     continuations by parent id, in order."""
 
-    __slots__ = ("children", "held", "retention", "retries", "schedule", "states", "tags", "tasks")
+    __slots__ = ("batches", "children", "held", "retention", "retries", "schedule", "states", "tags", "tasks")
 
     def __init__(self) -> None:
         self.states: dict[str, Timeline] = {name: Timeline() for name in STATES}
         self.tasks: dict[str, Timeline] = {}
         self.tags: dict[str, Timeline] = {}
+        self.batches: dict[str, Timeline] = {}
         self.schedule: OrderedRows[tuple[int, int, str]] = OrderedRows()
         self.retries: OrderedRows[tuple[int, int, str]] = OrderedRows()
         self.retention: OrderedRows[tuple[int, int, str]] = OrderedRows()
@@ -55,6 +56,8 @@ class JobIndex:
         if job.spec.tags:
             for tag in dict.fromkeys(job.spec.tags):
                 _append(self.tags, tag, job.created, job.id)
+        if job.spec.batch_id:
+            _append(self.batches, job.spec.batch_id, job.created, job.id)
 
     # --- kept by Tables ---
 
@@ -83,6 +86,8 @@ class JobIndex:
         _remove(self.tasks, job.spec.task, job.created)
         for tag in dict.fromkeys(job.spec.tags):
             _remove(self.tags, tag, job.created)
+        if job.spec.batch_id:
+            _remove(self.batches, job.spec.batch_id, job.created)
         if job.current is not None:
             self._leave(job.current.name, job)
         if job.expires_lt and job.id not in self.held:

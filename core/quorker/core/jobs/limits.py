@@ -39,6 +39,7 @@ class Limits:
     max_locks: int = 100_000
     piece: int = 500
     max_recurring: int = 10_000
+    max_batches: int = 100_000
 
     def values(self) -> tuple[int, ...]:
         """In the order of the fields: what `SetLimits` carries."""

@@ -22,7 +22,7 @@ from quorker.core.jobs.locks import expire_locks
 from quorker.core.jobs.outcome import Reply, done
 from quorker.core.jobs.recurring_plan import due_steps, next_slot_due
 from quorker.core.jobs.reports import time_out
-from quorker.core.jobs.retention import evict_jobs, expire_unique_keys, next_retention
+from quorker.core.jobs.retention import evict_batches, evict_jobs, expire_unique_keys, next_retention
 from quorker.core.jobs.schedule import next_start
 from quorker.core.jobs.sessions import due_sessions, next_session_expiry
 from quorker.core.jobs.tables import Tables
@@ -34,7 +34,9 @@ def expire_records(tables: Tables, command: ExpireRecords) -> Reply:
     evicted, orphans = evict_jobs(tables, limit)
     unique = expire_unique_keys(tables, limit)
     locks = expire_locks(tables, limit)
-    return done(evicted + orphans + unique + locks + tables.collections.expire_due(tables.lt, limit))
+    batches = evict_batches(tables, limit)
+    collections = tables.collections.expire_due(tables.lt, limit)
+    return done(evicted + orphans + unique + locks + batches + collections)
 
 
 def maintain(tables: Tables, command: Maintain) -> tuple[int, int, int, int, int, int]:

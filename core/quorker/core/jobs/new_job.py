@@ -38,8 +38,9 @@ class NewJob(NamedTuple):
 
     `at_wt` (not before this instant) wins over `delay_ms`. `unique_key`: while another job holds the key, no job is
     made and the holder's id is returned; the key is held for `unique_ms` of log time, or with 0 until the job ends.
-    `parent_id`: the job waits for that one to end as `on` says; `#k` means the k-th job (from 0) of the same command.
-    `retention_ms`: how long to keep it after it succeeded or was deleted; 0 means the store's default.
+    `parent_id`: the job waits for that one to end as `on` says; `#k` means the k-th job (from 0) of the same command,
+    `batch#ID` a batch of jobs. `retention_ms`: how long to keep it after it succeeded or was deleted; 0 means the store's
+    default. `batch_id`: the batch that it is a member of.
     """
 
     task: str
@@ -57,6 +58,7 @@ class NewJob(NamedTuple):
     headers: Headers = ()
     tags: tuple[str, ...] = ()
     retention_ms: int = 0
+    batch_id: str = ""
 
 
 _PLAIN: Final = tuple(NewJob("", b""))[3:]  # all that comes after the queue, left out
@@ -76,6 +78,7 @@ class JobGrant(NamedTuple):
     created_wt: int
     deliveries: int
     headers: Headers = ()
+    batch_id: str = ""
 
 
 def retry_policy_from_wire(value: Any) -> RetryPolicy:
@@ -110,8 +113,8 @@ def plain_to_wire(job: NewJob) -> Wire | None:
 
 
 def grant_to_wire(grant: JobGrant) -> tuple[Any, ...]:
-    """The fields of a grant, in order."""
-    return tuple(grant)
+    """The fields of a grant, in order; the batch only of a member of one."""
+    return tuple(grant) if grant.batch_id else tuple(grant[:-1])
 
 
 def grant_from_wire(value: Any) -> JobGrant:
@@ -144,6 +147,7 @@ declare(
     bounds.HEADERS,
     bounds.TAGS,
     bounds.DURATION,
+    bounds.MAYBE_BATCH_ID,
 )
 declare(
     JobGrant,
@@ -157,4 +161,5 @@ declare(
     bounds.INSTANT,
     bounds.TOKEN,
     bounds.HEADERS,
+    bounds.MAYBE_BATCH_ID,
 )

@@ -103,6 +103,7 @@ def job_details(tables: Tables, job_id: str) -> Fields | None:
         "queues": sorted({place.queue for place in tables.places.get(job_id, ())}),
         "parent": _parent_fields(tables, found),
         "continuations": list(islice(tables.index.children.get(job_id, ()), 1000)),
+        "batch": found.spec.batch_id or None,
     }
 
 
@@ -162,8 +163,7 @@ def _parent_fields(tables: Tables, of: Job) -> Fields | None:
     parent_id = of.spec.parent_id or named.get("parent_id") or named.get("ParentId")
     if type(parent_id) is not str:
         return None
-    parent = tables.jobs.get(parent_id)
-    return {"id": parent_id, "state": parent.state if parent else None}
+    return {"id": parent_id, "state": tables.state_of_parent(parent_id)}
 
 
 # Pages ------------------------------------------------------------------------------------------------------------
@@ -184,15 +184,20 @@ def jobs_by_task(
     tables: Tables, task: str, start: int, count: int, newest_first: bool, after: int | None
 ) -> Fields:
     """Jobs in order of creation. A page as for a state."""
-    page = _page(tables, tables.index.tasks.get(task), start, count, newest_first, after)
-    return page | {"next": _next(tables, page["rows"], count, by_state=False)}
+    return page_by_creation(tables, tables.index.tasks.get(task), start, count, newest_first, after)
 
 
 def jobs_by_tag(
     tables: Tables, tag: str, start: int, count: int, newest_first: bool, after: int | None
 ) -> Fields:
     """Jobs in order of creation. A page as for a state."""
-    page = _page(tables, tables.index.tags.get(tag), start, count, newest_first, after)
+    return page_by_creation(tables, tables.index.tags.get(tag), start, count, newest_first, after)
+
+
+def page_by_creation(
+    tables: Tables, timeline: Timeline | None, start: int, count: int, newest_first: bool, after: int | None
+) -> Fields:
+    page = _page(tables, timeline, start, count, newest_first, after)
     return page | {"next": _next(tables, page["rows"], count, by_state=False)}
 
 

@@ -191,6 +191,8 @@ def health(tables: Tables) -> Fields:
         "unique_keys": len(tables.unique_keys),
         "recurring": len(tables.recurring),
         "recurring_max": limits.max_recurring,
+        "batches": len(tables.batches),
+        "batches_max": limits.max_batches,
     }
 
 

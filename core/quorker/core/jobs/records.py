@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from quorker.core.jobs.bounds import MISFIRE, Pairs
+from quorker.core.jobs.lifecycle import FAILED, SUCCEEDED
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.outcome import Reply
 from quorker.core.jobs.timeline import Timeline
@@ -184,6 +185,47 @@ class Session:
         self.leases: dict[int, None] = {}
         self.locks: dict[int, str] = {}
         self.waits: dict[int, str] = {}
+
+
+class JobBatch(NamedTuple):
+    """Jobs that were made together, and how many of them are in which state now; one that has expired counts as what it was.
+
+    A member without an end is `pending`. `completed_wt`: since when none is, 0 while some are. `callbacks`: ids of the
+    jobs that were made with the batch to wait for its end.
+    """
+
+    id: str
+    name: str
+    created: int
+    created_wt: int
+    pending: int
+    succeeded: int = 0
+    failed: int = 0
+    deleted: int = 0
+    quarantined: int = 0
+    completed_wt: int = 0
+    expires_lt: int = 0
+    callbacks: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        return self.pending + self.succeeded + self.failed + self.deleted + self.quarantined
+
+    @property
+    def reference(self) -> str:
+        """How a job that waits for its end names it as its parent; no job has such an id."""
+        return BATCH_REFERENCE + self.id
+
+    @property
+    def state(self) -> str:
+        """Succeeded when all members have, Failed when none is pending and one has not: it may be tried again by hand."""
+        if self.pending:
+            return PENDING
+        return SUCCEEDED if self.succeeded == self.total else FAILED
+
+
+PENDING: Final = "Pending"
+BATCH_REFERENCE: Final = "batch#"
 
 
 class UniqueKey(NamedTuple):

@@ -43,8 +43,10 @@ def _every(value: Any) -> int:
 def _template(value: Any) -> NewJob:
     """A job that is made anew for every slot: when it runs and what it waits for is not its own affair."""
     job = new_job_from_wire(value)
-    if job.at_wt is not None or job.delay_ms or job.parent_id:
-        refuse("job", "a recurring job has no at_wt, no delay and no parent: its schedule says when it runs")
+    if job.at_wt is not None or job.delay_ms or job.parent_id or job.batch_id:
+        refuse(
+            "job", "a recurring job has no at_wt, no delay, no parent and no batch: its schedule says when it runs"
+        )
     if len(job.headers) > bounds.HEADERS_MAX - len(OWN_HEADERS):
         refuse("headers", f"a recurring job may have {bounds.HEADERS_MAX - len(OWN_HEADERS)} of its own")
     if any(name in OWN_HEADERS for name, _ in job.headers):

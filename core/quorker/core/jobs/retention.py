@@ -1,10 +1,11 @@
-"""What ends by log time: jobs past their retention, unique keys, collections, locks; in pieces, from ordered rows.
+"""What ends by log time: jobs and batches past their retention, unique keys, collections, locks; in pieces, from ordered rows.
 
 Nothing here scans: the first rows of each order are the ones that are due. Leases are in `maintenance`.
 """
 
 from __future__ import annotations
 
+from quorker.core.jobs.batch_members import forget
 from quorker.core.jobs.continuations import forsake
 from quorker.core.jobs.records import Job
 from quorker.core.jobs.tables import Tables
@@ -16,6 +17,7 @@ def next_retention(tables: Tables) -> int | None:
         tables.index.retention.first(),
         tables.unique_expiry.first(),
         tables.lock_expiry.first(),
+        tables.batch_expiry.first(),
     )
     instants = [row[0] for row in firsts if row is not None]
     collection = tables.collections.next_due()
@@ -49,7 +51,25 @@ def evict(tables: Tables, job: Job) -> int:
     if unique is not None and unique.job_id == job.id and not unique.expires_lt:
         tables.remove_unique_key(unique)
     tables.remove_job(job)
+    if job.spec.batch_id:
+        forget(tables, job.spec.batch_id, job.state)
     return orphans
+
+
+def evict_batches(tables: Tables, limit: int) -> int:
+    """Evict up to `limit` batches that have ended long ago; whatever still waits for one is deleted first. Returns how many."""
+    evicted = spent = 0
+    for expires_lt, batch_id in tables.batch_expiry.page(0, limit):
+        batch = tables.batches[batch_id]
+        reference = batch.reference
+        if expires_lt > tables.lt or spent >= limit or reference in tables.unresolved:
+            break
+        spent += 1 + forsake(tables, reference, limit - spent)
+        if reference in tables.index.children:
+            break  # the next piece goes on with them
+        tables.remove_batch(batch)
+        evicted += 1
+    return evicted
 
 
 def expire_unique_keys(tables: Tables, limit: int) -> int:

@@ -17,7 +17,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 from quorker.core.errors import CorruptionError
 from quorker.core.jobs import snapshot_rows
 from quorker.core.jobs.collections_snapshot import CollectionsView
-from quorker.core.jobs.records import Job, Lease, Recurring, UniqueKey
+from quorker.core.jobs.records import Job, JobBatch, Lease, Recurring, UniqueKey
 from quorker.core.jobs.snapshot_rows import Head, Row
 from quorker.core.jobs.tables import Tables
 
@@ -54,6 +54,7 @@ class SnapshotView(NamedTuple):
     unresolved: list[str]
     recurring: list[Recurring]
     stirred: list[str]
+    batches: list[JobBatch]
 
     def chunks(self, limit_bytes: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The canonical bytes in pieces of `limit_bytes` (the last may be shorter), encoded as they are asked for."""
@@ -94,6 +95,8 @@ class SnapshotView(NamedTuple):
             yield (snapshot_rows.UNIQUE_KEY, *unique)
         for row in self.collections.rows():
             yield (snapshot_rows.COLLECTION, *row)
+        for batch in self.batches:
+            yield (snapshot_rows.BATCH, *batch)
         yield from snapshot_rows.unresolved_rows(self.unresolved)
         for entry in self.recurring:
             yield (snapshot_rows.RECURRING, *entry)
@@ -119,6 +122,7 @@ def take(tables: Tables) -> SnapshotView:
         list(tables.unresolved),
         list(tables.recurring.values()),
         list(tables.stirred),
+        list(tables.batches.values()),
     )
 
 

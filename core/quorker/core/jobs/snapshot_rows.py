@@ -15,6 +15,7 @@ from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.new_job import NewJob, RetryPolicy
 from quorker.core.jobs.records import (
     Job,
+    JobBatch,
     Lease,
     LeaseKind,
     Lock,
@@ -43,6 +44,7 @@ COLLECTION: Final = 8
 UNRESOLVED: Final = 9
 END: Final = 10
 RECURRING: Final = 11
+BATCH: Final = 13
 SEGMENT_ITEMS: Final = 256
 LAST_OF_HISTORY: Final = -1
 
@@ -143,6 +145,7 @@ class Reader:
             UNRESOLVED: self._unresolved,
             RECURRING: self._recurring,
             END: self._end,
+            BATCH: self._batch,
         }
 
     def head(self, fields: Row) -> None:
@@ -236,6 +239,11 @@ class Reader:
         recurring_id, job, *rest = fields
         _require(recurring_id not in self._tables.recurring, "a recurring job twice")
         self._tables.put_recurring(Recurring(recurring_id, _spec(job), *rest))
+
+    def _batch(self, fields: Row) -> None:
+        batch = JobBatch(*fields)
+        _require(batch.id not in self._tables.batches, "a batch twice")
+        self._tables.add_batch(batch)
 
     def _end(self, fields: Row) -> None:
         (stirred,) = fields

@@ -18,6 +18,7 @@ from quorker.core.jobs.continuations import resolve
 from quorker.core.jobs.control import delete_job, requeue_job, reschedule_job, set_limits, set_queue_paused
 from quorker.core.jobs.dispatch import settle
 from quorker.core.jobs.enqueue import enqueue_jobs
+from quorker.core.jobs.job_batches import cancel_batch, enqueue_batch
 from quorker.core.jobs.limits import DEFAULT_LIMITS, Limits
 from quorker.core.jobs.locks import acquire_lock, release_lock
 from quorker.core.jobs.maintenance import due_commands, expire_records, next_due
@@ -82,6 +83,8 @@ HANDLERS: Final[dict[int, Handler]] = {
     commands.AdvanceRecurring.OP: advance_recurring,
     commands.ReplaceSessions.OP: replace_sessions,
     commands.ClaimDigest.OP: claim_digest,
+    commands.EnqueueBatch.OP: enqueue_batch,
+    commands.CancelBatch.OP: cancel_batch,
 }
 """By operation number."""
 
@@ -97,6 +100,7 @@ TOKEN_MAKERS: Final = frozenset(
         commands.Batch.OP,
         commands.TriggerRecurring.OP,
         commands.AdvanceRecurring.OP,
+        commands.EnqueueBatch.OP,
     }
 )
 """Refused with `entry_full` once their log entry has made nearly as many tokens as it can."""

@@ -16,7 +16,9 @@ from quorker.core.jobs.index import JobIndex
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome
 from quorker.core.jobs.records import (
+    BATCH_REFERENCE,
     Job,
+    JobBatch,
     Lane,
     Lease,
     LeaseKind,
@@ -28,6 +30,7 @@ from quorker.core.jobs.records import (
     StateRecord,
     UniqueKey,
 )
+from quorker.core.jobs.timeline import Timeline
 
 ORDINALS_MAX: Final = 2**16 - 1
 ORDINALS_FOR_COMMANDS: Final = (
@@ -39,6 +42,7 @@ LOCK_BYTES: Final = 500
 UNIQUE_KEY_BYTES: Final = 300
 QUEUE_BYTES: Final = 1500
 PLACE_BYTES: Final = 300
+BATCH_BYTES: Final = 1500
 
 
 class Tables:
@@ -49,7 +53,8 @@ class Tables:
     `deadlines`: (deadline_lt, token) of dispatched jobs with a timeout. `lock_expiry`: (expires_lt, resource).
     `unique_expiry`: (expires_lt, key). `recurring` by id, `recurring_ids` in order; `recurring_plan`: (next_wt, id) of
     those that are neither paused nor resting, the ones that are not planned yet first. `unresolved`: ended parents whose continuations are not all dealt with.
-    `chain`: the chained digest of all that was applied.
+    `chain`: the chained digest of all that was applied. `batches` by id, in order of creation, as in `batch_line`;
+    `batch_expiry`: (expires_lt, batch id) of those that have ended.
     """
 
     def __init__(self, limits: Limits, epoch: int) -> None:
@@ -88,6 +93,9 @@ class Tables:
         self.session: Session | None = None  # who sent the command being applied
         self.sequence = 0
         self.first_history: tuple[StateRecord, ...] = ()  # of the last plain job: those of one entry share it
+        self.batches: dict[str, JobBatch] = {}
+        self.batch_line = Timeline()
+        self.batch_expiry: OrderedRows[tuple[int, str]] = OrderedRows()
         self._token = 0
         self._token_end = 0
 
@@ -315,3 +323,35 @@ class Tables:
         self.bytes -= entry.size
         if entry.is_live():
             self.recurring_plan.remove((entry.next_wt, entry.id))
+
+    # --- batches of jobs ---
+
+    def add_batch(self, batch: JobBatch) -> None:
+        self.batches[batch.id] = batch
+        self.batch_line.append(batch.created, batch.id)
+        self.bytes += BATCH_BYTES + len(batch.name)
+        if batch.expires_lt:
+            self.batch_expiry.add((batch.expires_lt, batch.id))
+
+    def change_batch(self, old: JobBatch, new: JobBatch) -> None:
+        self.batches[new.id] = new
+        if old.expires_lt:
+            self.batch_expiry.remove((old.expires_lt, old.id))
+        if new.expires_lt:
+            self.batch_expiry.add((new.expires_lt, new.id))
+
+    def remove_batch(self, batch: JobBatch) -> None:
+        del self.batches[batch.id]
+        self.batch_line.remove(batch.created)
+        self.bytes -= BATCH_BYTES + len(batch.name)
+        if batch.expires_lt:
+            self.batch_expiry.remove((batch.expires_lt, batch.id))
+
+    def state_of_parent(self, parent_id: str) -> str | None:
+        """The state of the job, or of the batch, that a continuation waits for; None when it is not there."""
+        parent: Job | JobBatch | None
+        if parent_id.startswith(BATCH_REFERENCE):
+            parent = self.batches.get(parent_id[len(BATCH_REFERENCE) :])
+        else:
+            parent = self.jobs.get(parent_id)
+        return None if parent is None else parent.state

@@ -1,6 +1,6 @@
 """Carrying out a change of a job's state, with everything that follows from it inside the store.
 
-Entering and leaving states keeps expiry, statistics, unique keys and waiting continuations right, so that no caller can
+Entering and leaving states keeps expiry, statistics, unique keys, batches and waiting continuations right, so that no caller can
 forget one of them. Whether a change is wanted, and what becomes of the job's lease and queue entries, is the caller's.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from quorker.core.frozen import new_tuple
+from quorker.core.jobs.batch_members import recount
 from quorker.core.jobs.lifecycle import (
     AWAITING,
     DELETED,
@@ -155,9 +156,9 @@ def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
     )
     tables.change_job(job, new)
     after_change(tables, job, new)
-    parent = tables.jobs.get(new.spec.parent_id)
-    if record.name == AWAITING and parent is not None and parent.state in ENDED:
-        tables.unresolved[parent.id] = None  # a continuation put back into the line: decided like the others
+    parent_id = new.spec.parent_id
+    if record.name == AWAITING and parent_id and tables.state_of_parent(parent_id) in ENDED:
+        tables.unresolved[parent_id] = None  # a continuation put back into the line: decided like the others
     return new
 
 
@@ -175,6 +176,8 @@ def after_change(tables: Tables, old: Job, new: Job) -> None:
         _revived(tables, old)
     if new.state in ENDED:
         _ended(tables, new)
+    if new.spec.batch_id:
+        recount(tables, new.spec.batch_id, old.state, new.state)
 
 
 def _ended(tables: Tables, job: Job) -> None:

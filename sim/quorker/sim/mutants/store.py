@@ -265,7 +265,7 @@ def deleted_jobs_stay_in_the_queue(patch: Patch) -> None:
         leases.revoke(tables, job, reason)
         return tables.jobs[job.id]
 
-    patch.replace(control, "_withdraw", withdraw)
+    patch.replace(control, "withdraw", withdraw)
 
 
 @bug(

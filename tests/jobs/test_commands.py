@@ -17,10 +17,12 @@ from quorker.core.jobs.commands import (
     AdvanceRecurring,
     BadCommand,
     Batch,
+    CancelBatch,
     ClaimDigest,
     Command,
     CompleteJob,
     CreateJob,
+    EnqueueBatch,
     EnqueueJobs,
     FailJob,
     JobGrant,
@@ -129,6 +131,9 @@ SAMPLES: tuple[Command, ...] = (
     AdvanceRecurring((Step("r", 5, 7, (7, 8), 9), Step("s", 6, 0, (), 0, "why"))),
     ReplaceSessions(),
     ClaimDigest(7, 1, b"x" * 16),
+    EnqueueBatch("n", (NewJob("a"), NewJob("b", parent_id="#0")), (NewJob("c", on="any"),)),
+    EnqueueBatch("n", ()),
+    CancelBatch("0000000000001", 5),
 )
 
 
@@ -138,12 +143,15 @@ def test_numbers_are_those_of_the_contract_and_compound_ones_from_64() -> None:
     assert [getattr(commands, name).OP for name in RECURRING] == list(range(84, 89))
     assert commands.ReplaceSessions.OP == 96  # after those that are kept for later
     assert commands.ClaimDigest.OP == 97
+    assert (commands.EnqueueBatch.OP, commands.CancelBatch.OP) == (89, 90)
     assert {each.__name__ for each in commands.COMMAND_TYPES} == {
         *CONTRACT,
         *COMPOUND,
         *RECURRING,
         "ReplaceSessions",
         "ClaimDigest",
+        "EnqueueBatch",
+        "CancelBatch",
     }
 
 

@@ -20,6 +20,7 @@ from quorker.core.jobs.commands import (
     Command,
     CompleteJob,
     CreateJob,
+    EnqueueBatch,
     EnqueueJobs,
     FetchJobs,
     FetchNext,
@@ -100,6 +101,7 @@ def filled() -> Store:
     store.apply(SetQueuePaused("paused", True, "why", "who"))
     store.apply(SetRecurring("nightly", NewJob("a", b"x" * 5000), "0 3 * * *", "Europe/Berlin"))
     store.apply(Subscribe(("mail",), 0), session)
+    store.apply(EnqueueBatch("import", (NewJob("a", queue="mail"),), (NewJob("b", queue="mail"),)))
     assert parent in store.store.jobs
     return store
 
@@ -126,6 +128,7 @@ def arguments_for(store: Store, name: str) -> dict[str, Any]:
         "resource": "lock",
         "ticket": 1,
         "session": next(iter(store.store.sessions)),
+        "batch_id": next(iter(store.store.batches)),
         "what": "succeeded",
         "unit": "day",
         "count": 5,

@@ -45,7 +45,8 @@ def settle_batch(tables: Tables, old: JobBatch, new: JobBatch) -> None:
     else:
         limits = tables.limits
         ttl = limits.succeeded_ttl_ms if new.state == SUCCEEDED else limits.failed_ttl_ms
-        new = new._replace(completed_wt=old.completed_wt or tables.wt, expires_lt=max(1, tables.lt + ttl))
+        expires_lt = max(1, tables.lt + (new.retention_ms or ttl))
+        new = new._replace(completed_wt=old.completed_wt or tables.wt, expires_lt=expires_lt)
         if new.reference in tables.index.children:
             tables.unresolved[new.reference] = None
     tables.change_batch(old, new)

@@ -428,7 +428,7 @@ class EnqueueBatch:
     """Make a batch: members, and callbacks that wait for its end as their `on` says, all or none.
 
     Value: (batch id, ids of the members, ids of the callbacks). A batch without members has succeeded. More members may
-    join by `EnqueueJobs` until it has ended.
+    join by `EnqueueJobs` until it has ended. `retention_ms`: how long to keep it after its end; 0 means as long as jobs.
     """
 
     OP: ClassVar[int] = 89
@@ -439,6 +439,7 @@ class EnqueueBatch:
     callbacks: tuple[NewJob, ...] = field(
         default=(), metadata=checked(bounds.many("callbacks of a batch", _callback, 0, bounds.CALLBACKS_MAX))
     )
+    retention_ms: int = field(default=0, metadata=_DURATION)
 
 
 @record

@@ -28,7 +28,9 @@ def enqueue_batch(tables: Tables, command: EnqueueBatch) -> Reply:
         return refusal
     batch_id = tables.new_job_id()
     # It counts itself as pending until all is made, so that it cannot end half-made, and an empty one ends all the same.
-    batch = JobBatch(batch_id, command.name, tables.next_order(), tables.wt, pending=1)
+    batch = JobBatch(
+        batch_id, command.name, tables.next_order(), tables.wt, pending=1, retention_ms=command.retention_ms
+    )
     tables.add_batch(batch)
     members = make_jobs(tables, tuple([spec._replace(batch_id=batch_id) for spec in command.jobs]))
     callbacks = make_jobs(tables, tuple([_waiting(spec, batch) for spec in command.callbacks]))

@@ -191,7 +191,7 @@ class JobBatch(NamedTuple):
     """Jobs that were made together, and how many of them are in which state now; one that has expired counts as what it was.
 
     A member without an end is `pending`. `completed_wt`: since when none is, 0 while some are. `callbacks`: ids of the
-    jobs that were made with the batch to wait for its end.
+    jobs that were made with the batch to wait for its end. `retention_ms`: how long it is kept then, 0 as long as jobs.
     """
 
     id: str
@@ -206,6 +206,7 @@ class JobBatch(NamedTuple):
     completed_wt: int = 0
     expires_lt: int = 0
     callbacks: tuple[str, ...] = ()
+    retention_ms: int = 0
 
     @property
     def total(self) -> int:

@@ -37,6 +37,7 @@ SMALL_LIMITS: Final = Limits(
     max_locks=4,
     piece=3,
     max_recurring=3,
+    max_batches=4,
 )
 
 
@@ -139,15 +140,24 @@ class StoreTraffic:
             self._pick((None, None, self.wt + 200)),
             self._pick(("", "", *KEYS)),
             self._pick((0, 2000)),
-            self._pick(("", "", self._job_id(), "#0")),
+            self._pick(("", "", self._job_id(), "#0", f"batch#{self._batch_id()}")),
             self._pick(("success", "failure", "any", "deleted")),
             self._pick(((), (("h", "v"),))),
             self._pick(((), ("t", "u"))),
             self._pick((0, 0, 50)),
+            self._pick(("", "", "", self._batch_id())),
         )
 
     def _parentless(self) -> NewJob:
         return self._new_job()._replace(parent_id="")
+
+    def _batch_id(self) -> str:
+        return self._pick([*self.store.batches, "0GHOSTGHOST00"])
+
+    def _job_batch(self) -> Command:
+        members = [self._new_job()._replace(batch_id="") for _ in range(self.random.randint(0, 3))]
+        first, second = (self._parentless()._replace(batch_id="", on=on) for on in ("success", "any"))
+        return c.EnqueueBatch(self._pick(NAMES), tuple(members), self._pick(((), (first,), (first, second))))
 
     def _contract_op(self) -> c.ContractCommand:
         return self.random.choice(self._contract())()
@@ -220,6 +230,8 @@ class StoreTraffic:
             self._batch,
             self._contract_op,
             self._contract_op,
+            self._job_batch,
+            lambda: c.CancelBatch(self._batch_id(), self._pick((0, 0, self.store.order))),
         ]
         return often * 5 + seldom
 

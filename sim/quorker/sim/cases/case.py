@@ -118,6 +118,9 @@ class OpKind(StrEnum):
     OWNED_LOCK = "owned-lock"  # by contract, with an owner instead of a session
     READ_JOB = "read-job"  # its data and parameters
     RECUR = "recur"  # a recurring job is declared, edited, paused, resumed, triggered or removed
+    BATCH = "batch"  # jobs and callbacks that wait for their end, all or none; drawn from `amount`
+    JOIN = "join"  # one more job for a batch that the client made; drawn from `amount`
+    CALL_OFF = "call-off"  # of the batches that the client made, the one of number `amount`, counted round
 
 
 @dataclass(frozen=True, slots=True)

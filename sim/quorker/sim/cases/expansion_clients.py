@@ -23,6 +23,8 @@ CONTRACT_PPM: Final = 350_000
 BY_CONTRACT: Final = (
     OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.READ_JOB,
 )  # fmt: skip
+BATCH_PPM: Final = 250_000
+IN_BATCHES: Final = (OpKind.BATCH, OpKind.BATCH, OpKind.BATCH, OpKind.JOIN, OpKind.CALL_OFF, OpKind.REQUEUE)
 
 
 def ask_for_more(case: Case, ops_max: int) -> Case:
@@ -89,3 +91,20 @@ def distrust(case: Case) -> Case:
     if case.jobs is None or not draw.chance(DISTRUST_PPM):
         return case
     return replace(case, jobs=replace(case.jobs, max_lost_deliveries=draw.between(1, 2)))
+
+
+def make_batches(case: Case, ops_max: int) -> Case:
+    """The case, with batches of jobs that its clients make, join and call off, in a share of the runs."""
+    draw = Stream(case.seed, "asks, in batches")
+    if case.jobs is None or not draw.chance(BATCH_PPM):
+        return case
+    more = [
+        Op(
+            draw.below(case.chaos_ns),
+            draw.choice(IN_BATCHES),
+            draw.between(1, case.jobs.clients),
+            draw.below(1 << 16),
+        )
+        for _ in range(draw.between(4, max(5, ops_max // 3)))
+    ]
+    return replace(case, ops=tuple(sorted((*case.ops, *more), key=lambda op: op.at_ns)))

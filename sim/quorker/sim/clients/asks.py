@@ -13,6 +13,7 @@ from quorker.core.jobs import commands as c
 from quorker.core.jobs.bounds import ON
 from quorker.core.jobs.commands import Command
 from quorker.sim.cases.case import Case, OpKind
+from quorker.sim.clients.batch_asks import BatchAsks
 from quorker.sim.clients.contract_asks import Asking as ContractAsking
 from quorker.sim.clients.contract_asks import ContractAsks
 from quorker.sim.clients.recurring_asks import RecurringAsks
@@ -59,6 +60,7 @@ class Asks:
         self._seed = case.seed
         self._by_contract = ContractAsks(client, case.seed)
         self._recurring = RecurringAsks(client, case)
+        self._in_batches = BatchAsks(client, case.seed)
         self._reads: dict[int, tuple[Query, int]] = {}  # number -> what it must not be older than
         self._numbers = 0
 
@@ -76,6 +78,7 @@ class Asks:
             OpKind.READ_JOB: self._read_job,
             **self._by_contract.ways(),
             **self._recurring.ways(),
+            **self._in_batches.ways(),
         }
 
     # ------------------------------------------------------------------ jobs
@@ -220,6 +223,7 @@ class Asks:
         """The process is gone; answers to it go nowhere."""
         self._reads.clear()
         self._by_contract.forget()
+        self._in_batches.forget()
 
     def _draw(self, dice: int) -> Stream:
         return Stream(self._seed, "asks", self._client.id, dice)

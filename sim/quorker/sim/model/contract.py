@@ -12,8 +12,11 @@ from typing import Any
 
 from quorker.core.jobs import commands as c
 from quorker.core.jobs.store import JobStore
+from quorker.sim.model.batches import PENDING
 from quorker.sim.model.jobs import ENDED, NaiveJob, NaiveLock
 from quorker.sim.model.timed import NaiveTimed
+
+COUNTED_IN_ORDER = (PENDING, "Succeeded", "Failed", "Deleted", "Quarantined")
 
 
 @dataclass
@@ -90,9 +93,8 @@ class NaiveContract(NaiveTimed):
             self.revoke(job)
             job.token = 0
         self.move(job, op.state)
-        parent = self.jobs.get(job.parent)
-        if op.state == "Awaiting" and parent is not None and parent.state in ENDED:
-            self.leave_unresolved(parent.id)
+        if op.state == "Awaiting" and self.state_of(job.parent) in ENDED:
+            self.leave_unresolved(job.parent)
         return True
 
     def _add_state(self, op: c.AddJobState) -> bool:
@@ -226,3 +228,14 @@ class NaiveContract(NaiveTimed):
             kept_lock = store.locks[resource]
             told_lock = (kept_lock.token, kept_lock.owner, kept_lock.expires_lt)
             agree(f"lock {resource}", told_lock, (lock.token, lock.owner, lock.expires))
+        agree("batches", list(store.batches), list(self.batches))
+        for batch_id, batch in self.batches.items():
+            kept_batch, states = store.batches[batch_id], batch.states()
+            agree(f"state of batch {batch_id}", kept_batch.state, batch.state())
+            agree(
+                f"counts of batch {batch_id}",
+                kept_batch[4:9],
+                tuple(states.count(state) for state in COUNTED_IN_ORDER),
+            )
+            agree(f"end of batch {batch_id}", kept_batch.expires_lt, batch.expires)
+

@@ -9,13 +9,14 @@ from collections import defaultdict
 from hashlib import blake2b
 
 from quorker.core.jobs.new_job import RetryPolicy
-from quorker.sim.model.jobs import ENDED, RELEASES, Naive, NaiveJob, NaiveSession
+from quorker.sim.model.batches import NaiveBatches
+from quorker.sim.model.jobs import ENDED, RELEASES, NaiveJob, NaiveSession
 
 GRACE_MS = 30_000
 PIECE = 500
 
 
-class NaiveTimed(Naive):
+class NaiveTimed(NaiveBatches):
     """`piece`: how many records one maintenance command touches. `grace_ms`: how late a report may come."""
 
     def __init__(self) -> None:
@@ -26,7 +27,6 @@ class NaiveTimed(Naive):
         self.deadlines: dict[str, int] = {}
         self.closed: list[int] = []  # sessions, in the entry at hand
         self.touched: dict[str, None] = {}  # jobs, in the entry at hand
-        self.unresolved: list[str] = []  # jobs that ended, whose continuations are not all dealt with
 
     @property
     def wt(self) -> int:
@@ -43,18 +43,15 @@ class NaiveTimed(Naive):
             self.put(job)
 
     def move(self, job: NaiveJob, state: str, *, due: int = 0) -> None:
-        if job.state in ENDED and job.id in self.unresolved:
+        was = job.state
+        if was in ENDED and job.id in self.unresolved:
             self.unresolved.remove(job.id)
         super().move(job, state, due=due)
         self.touched[job.id] = None
         if self.ended and self.ended[-1] == job.id and self.children(job.id):
             self.leave_unresolved(job.id)
         self.ended.clear()
-
-    def leave_unresolved(self, parent_id: str) -> None:
-        """There are continuations of it to be dealt with."""
-        if parent_id not in self.unresolved:
-            self.unresolved.append(parent_id)
+        self.follow(job, was)
 
     def grant(self, session: NaiveSession, job: NaiveJob) -> None:
         super().grant(session, job)
@@ -101,13 +98,14 @@ class NaiveTimed(Naive):
         """Deal with so many continuations of ended jobs, those of the one that ended first first."""
         spent = 0
         while self.unresolved and spent < budget:
-            parent = self.jobs[self.unresolved[0]]
-            decided = [child for child in self.children(parent.id) if is_decided(child, parent.state)]
+            parent_id = self.unresolved[0]
+            state = self.state_of(parent_id) or ""
+            decided = [child for child in self.children(parent_id) if is_decided(child, state)]
             for child in decided[: budget - spent]:
-                self.decide(child, parent.state)
+                self.decide(child, state)
             spent += min(len(decided), budget - spent)
             if spent < budget:
-                self.unresolved.remove(parent.id)
+                self.unresolved.remove(parent_id)
         return spent
 
     # ------------------------------------------------------------------ time, in pieces
@@ -162,6 +160,7 @@ class NaiveTimed(Naive):
         self.touched[job_id] = None
         if self.unique.get(job.spec.unique_key) == (job_id, 0):
             del self.unique[job.spec.unique_key]
+        self.bury(job)
         return self.unput(job_id)
 
     def expire_keys(self) -> int:

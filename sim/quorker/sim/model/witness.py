@@ -15,6 +15,7 @@ from quorker.core.jobs.batch import Entry, decode_group
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome, Reply
 from quorker.core.jobs.store import JobStore
+from quorker.sim.model.batches import BATCH, NaiveBatch
 from quorker.sim.model.collections import NaiveCollections
 from quorker.sim.model.contract import NaiveContract
 from quorker.sim.model.jobs import NaiveJob, NaiveLock, NaiveSession
@@ -72,6 +73,8 @@ class Witness:
             c.TriggerRecurring: self._trigger_recurring,
             c.PauseRecurring: self._pause_recurring,
             c.AdvanceRecurring: self._advance_recurring,
+            c.EnqueueBatch: self._enqueue_batch,
+            c.CancelBatch: self._cancel_batch,
         }
 
     # ------------------------------------------------------------------ entries
@@ -247,18 +250,16 @@ class Witness:
     # ------------------------------------------------------------------ jobs
 
     def _enqueue(self, command: c.EnqueueJobs) -> Reply:
-        for place, spec in enumerate(command.jobs):
-            parent = spec.parent_id
-            if (
-                parent
-                and parent not in self.naive.jobs
-                and not (parent[0] == "#" and int(parent[1:]) < place)
-            ):
-                return (1, "not_found", "")
+        refusal = self.naive.parent_refusal(command.jobs) or self.naive.joining_refusal(command.jobs)
+        if refusal is not None:
+            return (1, refusal, "")
+        return (0, self._make_all(command.jobs, self._told[1]))
+
+    def _make_all(self, jobs: tuple[c.NewJob, ...], ids: Any) -> tuple[str, ...]:
         made: list[str] = []
-        for spec, job_id in zip(command.jobs, self._told[1], strict=True):
+        for spec, job_id in zip(jobs, ids, strict=True):
             made.append(self._make(spec, job_id, made))
-        return (0, tuple(made))
+        return tuple(made)
 
     def _make(self, spec: c.NewJob, job_id: str, made: list[str]) -> str:
         naive = self.naive
@@ -271,12 +272,41 @@ class Witness:
         job = naive.jobs[job_id] = NaiveJob(job_id, spec, parent, naive.change())
         if spec.unique_key:
             naive.unique[spec.unique_key] = (job_id, naive.lt + spec.unique_ms if spec.unique_ms else 0)
+        naive.join(job)
         if not parent:
             naive.start(job)
         else:
             naive.enter(job, "Awaiting")
-            naive.decide(job, naive.jobs[parent].state)
+            state = naive.state_of(parent)
+            if state is None:  # it stood for a unique key, and is evicted
+                naive.enter(job, "Deleted")
+            else:
+                naive.decide(job, state)
         return job_id
+
+    def _enqueue_batch(self, command: c.EnqueueBatch) -> Reply:
+        """It is a batch when all of it is there, so no end of a member is seen before."""
+        naive, jobs = self.naive, (*command.jobs, *command.callbacks)
+        refusal = naive.parent_refusal(jobs) or naive.key_refusal(jobs)
+        if refusal is not None:
+            return (1, refusal, "")
+        if self._told[0]:
+            raise Violation(ORACLE, f"a batch at {self.index} is answered {self._told}, must be made")
+        told: Any = self._told[1]
+        batch_id, ids, callback_ids = str(told[0]), told[1], told[2]
+        batch = naive.batches[batch_id] = NaiveBatch(batch_id, command.name, [], command.retention_ms)
+        members = self._make_all(tuple([job._replace(batch_id=batch_id) for job in command.jobs]), ids)
+        waiting = tuple([job._replace(parent_id=BATCH + batch_id) for job in command.callbacks])
+        callbacks = self._make_all(waiting, callback_ids)
+        naive.is_made(batch)
+        return (0, (batch_id, members, callbacks))
+
+    def _cancel_batch(self, command: c.CancelBatch) -> Reply:
+        batch = self.naive.batches.get(command.batch_id)
+        if batch is None:
+            return (1, "not_found", "")
+        told: Any = (0, None) if self._told[0] else self._told[1]
+        return (0, self.naive.cancel(batch, command.after, told[1]))
 
     def _report(self, job_id: str, token: int, act: Callable[[NaiveJob], Reply]) -> Reply:
         refusal = self.naive.refusal(job_id, token)
@@ -421,7 +451,8 @@ class Witness:
 
     def _expire_records(self, _: c.ExpireRecords) -> Reply:
         jobs = sum(self.naive.evict_piece())
-        return (0, jobs + self.naive.expire_keys() + self.naive.expire_locks() + self._expire_collections())
+        keys, locks = self.naive.expire_keys(), self.naive.expire_locks()
+        return (0, jobs + keys + locks + self.naive.evict_batches() + self._expire_collections())
 
     def _expire_collections(self) -> int:
         return self.collections.expire(self.naive.piece)

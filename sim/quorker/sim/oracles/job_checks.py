@@ -19,6 +19,7 @@ from quorker.core.jobs.commands import (
     CompleteJob,
     CreateJob,
     DeleteJob,
+    EnqueueBatch,
     EnqueueJobs,
     ExpireJob,
     FailJob,
@@ -38,12 +39,13 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Cancelled, LockGrant, Outcome, Reply
-from quorker.core.jobs.records import Job
+from quorker.core.jobs.records import BATCH_REFERENCE, Job
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.effects import Persist
 from quorker.core.raft.messages import Entry, NodeId
 from quorker.sim.model.witness import Witness
 from quorker.sim.oracles.ages import Ages
+from quorker.sim.oracles.batch_checks import WHOLE, BatchChecks
 from quorker.sim.oracles.checks import FIRST, Oracles, Violation
 from quorker.sim.oracles.late_ends import UPKEEP, LateEnds, Pace
 from quorker.sim.oracles.lease_gaps import NOT_APPLIED, LeaseGaps
@@ -87,6 +89,7 @@ class Order:
     shared: bool = False  # another job may stand for it, because of a unique key
     brief: bool = False  # it is evicted soon after it ended
     ids: list[str] = field(default_factory=list[str])
+    batch: list[Order] = field(default_factory=list["Order"])  # all that must be made with it, itself included
 
 
 class JobOracles:
@@ -133,6 +136,7 @@ class JobOracles:
         self.lease_gaps = LeaseGaps(rate_ppm_max)
         self.late_ends = None if pace is None else LateEnds(pace, self._sessions)
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without
+        self.batches = BatchChecks(self.foreign, raft.note)
         self.on_event: Callable[[str], None] = ignore
         self.on_revoked: Callable[[str, int], None] = ignore  # somebody took a job away on purpose
         self._judges = self._judges_by_command()
@@ -141,6 +145,7 @@ class JobOracles:
         return {
             OpenSession: self._on_opened,
             EnqueueJobs: self._on_enqueued,
+            EnqueueBatch: self._on_batch_made,
             CompleteJob: self._on_completed,
             FailJob: self._on_given_up,
             ReleaseJob: self._on_given_up,
@@ -231,6 +236,8 @@ class JobOracles:
             life = self._sessions.get(session)
             if life is not None and answer[2][1] != "session_expired":
                 life.renewed_lt = batch.lt
+        self.batches.on_finished(outcome.finished)
+        self.batches.look()
         for notice in outcome.notices:
             self._judge_notice(notice.session, notice.payload, batch.wt)
         self.ended.update(dict.fromkeys(outcome.finished))
@@ -312,12 +319,24 @@ class JobOracles:
         if reply[0]:
             return
         for job, job_id in zip(command.jobs, reply[1], strict=True):
-            self._order(job).ids.append(job_id)
-            if job_id not in self._due_wt:
-                delayed = self.wt + job.delay_ms if job.delay_ms else 0
-                self._due_wt[job_id] = delayed if job.at_wt is None else job.at_wt
-            if job.unique_key and not job.unique_ms:
-                self._judge_key(job.unique_key, job_id)
+            self._on_made(job, job_id)
+            if job.batch_id:
+                self.batches.on_joined(job, job_id)
+
+    def _on_batch_made(self, _: int, command: EnqueueBatch, reply: Reply) -> None:
+        self.batches.on_made(command, reply)
+        if not reply[0]:
+            ids: Any = reply[1]
+            for job, job_id in zip((*command.jobs, *command.callbacks), (*ids[1], *ids[2]), strict=True):
+                self._on_made(job, job_id)
+
+    def _on_made(self, job: NewJob, job_id: str) -> None:
+        self._order(job).ids.append(job_id)
+        if job_id not in self._due_wt:
+            delayed = self.wt + job.delay_ms if job.delay_ms else 0
+            self._due_wt[job_id] = delayed if job.at_wt is None else job.at_wt
+        if job.unique_key and not job.unique_ms:
+            self._judge_key(job.unique_key, job_id)
 
     def _judge_key(self, key: str, job_id: str) -> None:
         """As long as the job that was made for a key has not ended, the key stands for it."""
@@ -338,6 +357,7 @@ class JobOracles:
             self._raft.note("stale report refused")
             return
         self._let_go(session, command.job_id, command.token)
+        self.batches.on_completed(command.job_id)
         self.completions += 1
         count = self._completed[command.job_id] = self._completed.get(command.job_id, 0) + 1
         if count > 1:
@@ -358,6 +378,7 @@ class JobOracles:
             self._completed.pop(command.job_id, None)
             self.ended.pop(command.job_id, None)
             self._due_wt[command.job_id] = 0
+            self.batches.on_moved(command.job_id, deleted=isinstance(command, DeleteJob))
 
     def _judge_notice(self, session: int, payload: object, wt: int) -> None:
         match payload:
@@ -385,6 +406,10 @@ class JobOracles:
         if self._due_wt.get(grant.job_id, 0) > wt:
             raise Violation("not before it is due [T6]", f"{grant.job_id} at {wt}")
         self.schedules.on_granted(grant)
+        order = self.orders.get(grant.args)
+        if order is not None and order.batch and grant.job_id not in order.ids:
+            raise Violation(WHOLE, f"{grant.job_id} is granted, and no batch was made with it")
+        self.batches.on_granted(grant.job_id)
         self._job_token = grant.token
         self.grants += 1
         self.on_event(f"{grant.job_id} is granted to session {session} as {grant.token}")
@@ -493,6 +518,8 @@ class JobOracles:
                 raise Violation("acknowledged is not lost [J1]", f"{payload!r} is not in the store")
             if order.fate == "refused" and ids:
                 raise Violation("honest refusal [C3]", f"{payload!r} became {ids}")
+            if ids and not all(other.ids for other in order.batch):
+                raise Violation(WHOLE, f"{payload!r} became {ids}, without all that was asked for with it")
 
     def compare(self, store: JobStore) -> None:
         """The store is what an independent model makes of the same log."""
@@ -509,12 +536,25 @@ class JobOracles:
 
     def _waits_for_good(self, store: JobStore, job: Job) -> bool:
         """For an end that nobody owes it: of one that failed, of somebody else's, or of one that waits for good itself."""
+        if job.state == "Awaiting" and job.spec.parent_id.startswith(BATCH_REFERENCE):
+            return self._waits_for_batch(store, job)
         parent = store.jobs.get(job.spec.parent_id)
         if job.state != "Awaiting" or parent is None:
             return False
         if parent.state in ("Failed", "Quarantined"):
             return job.spec.on in ("success", "deleted")  # until somebody revives or deletes it
         return parent.id in self.foreign or self._waits_for_good(store, parent)
+
+    def _waits_for_batch(self, store: JobStore, job: Job) -> bool:
+        """For good, if it has failed, or if a member of it does not end either."""
+        batch = store.batches.get(job.spec.parent_id.removeprefix(BATCH_REFERENCE))
+        if batch is None or not batch.pending:
+            return batch is not None and batch.state == "Failed" and job.spec.on == "success"
+        members = [each for each in store.jobs.values() if each.spec.batch_id == batch.id]
+        return any(
+            each.state in WAITING and (each.id in self.foreign or self._waits_for_good(store, each))
+            for each in members
+        )
 
     @property
     def latest_due_wt(self) -> int:

@@ -10,9 +10,26 @@ from collections.abc import Iterator
 from typing import Final
 
 from quorker.core.jobs.index import JobIndex
-from quorker.core.jobs.lifecycle import ENDED, PROCESSING, SCHEDULED, is_hopeless, is_met
+from quorker.core.jobs.lifecycle import (
+    DELETED,
+    ENDED,
+    FAILED,
+    PROCESSING,
+    QUARANTINED,
+    SCHEDULED,
+    SUCCEEDED,
+    is_hopeless,
+    is_met,
+)
 from quorker.core.jobs.records import JOB_BYTES, Job, LeaseKind, weigh
-from quorker.core.jobs.tables import LOCK_BYTES, PLACE_BYTES, QUEUE_BYTES, UNIQUE_KEY_BYTES, Tables
+from quorker.core.jobs.tables import (
+    BATCH_BYTES,
+    LOCK_BYTES,
+    PLACE_BYTES,
+    QUEUE_BYTES,
+    UNIQUE_KEY_BYTES,
+    Tables,
+)
 from quorker.core.jobs.timeline import Timeline
 
 HISTORY_MAX: Final = 50  # limits may have been lowered since
@@ -28,6 +45,7 @@ def check_store(store: Tables) -> None:
         *_locks(store),
         *_index(store),
         *_recurring(store),
+        *_batches(store),
         *_sizes(store),
     ]
     assert not problems, "; ".join(problems[:10])
@@ -50,17 +68,41 @@ def _jobs(store: Tables) -> Iterator[str]:
             yield f"{job.id} is due but {state}"
         if len(job.history) > HISTORY_MAX:
             yield f"{job.id} has too long a history"
-        parent = store.jobs.get(job.spec.parent_id)
-        if parent is not None and _overdue(store, job, parent):
-            yield f"{job.id} still waits for {parent.id}, which is {parent.state}"
+        parent_id = job.spec.parent_id
+        parent_state = store.state_of_parent(parent_id) if parent_id else None
+        if parent_state is not None and _overdue(store, job, parent_state):
+            yield f"{job.id} still waits for {parent_id}, which is {parent_state}"
 
 
-def _overdue(store: Tables, job: Job, parent: Job) -> bool:
+def _overdue(store: Tables, job: Job, parent_state: str) -> bool:
     """A continuation of an ended parent, decided, and nobody is going to do it."""
-    if job.id not in store.index.children.get(parent.id, ()) or parent.id in store.unresolved:
+    parent_id, on = job.spec.parent_id, job.spec.on
+    if job.id not in store.index.children.get(parent_id, ()) or parent_id in store.unresolved:
         return False
-    on = job.spec.on
-    return parent.state in ENDED and (is_met(on, parent.state) or is_hopeless(on, parent.state))
+    return parent_state in ENDED and (is_met(on, parent_state) or is_hopeless(on, parent_state))
+
+
+def _batches(store: Tables) -> Iterator[str]:
+    """Counts are what the members say; of those that are gone, more may have ended, and none is pending."""
+    members: dict[str, list[str]] = {}
+    for job in store.jobs.values():
+        members.setdefault(job.spec.batch_id, []).append(job.state)
+    for batch in store.batches.values():
+        states = members.get(batch.id, [])
+        pending = sum(state not in ENDED for state in states)
+        if batch.pending != pending:
+            yield f"batch {batch.id} says that {batch.pending} are pending, {pending} are"
+        kept = (batch.succeeded, batch.failed, batch.deleted, batch.quarantined)
+        for state, count in zip((SUCCEEDED, FAILED, DELETED, QUARANTINED), kept, strict=True):
+            if count < states.count(state):
+                yield f"batch {batch.id} says that {count} are {state}, {states.count(state)} are"
+        if bool(batch.pending) == bool(batch.completed_wt and batch.expires_lt):
+            yield f"batch {batch.id} with {batch.pending} pending says that it ended at {batch.completed_wt}"
+    expiry = sorted((batch.expires_lt, batch.id) for batch in store.batches.values() if batch.expires_lt)
+    if expiry != list(store.batch_expiry):
+        yield "the expiry of batches differs"
+    if list(store.batch_line) != [(batch.created, batch.id) for batch in store.batches.values()]:
+        yield "the order of batches differs"
 
 
 def _queues(store: Tables) -> Iterator[str]:
@@ -158,6 +200,7 @@ def _index(store: Tables) -> Iterator[str]:
         ("states", store.index.states, fresh.states),
         ("tasks", store.index.tasks, fresh.tasks),
         ("tags", store.index.tags, fresh.tags),
+        ("batches", store.index.batches, fresh.batches),
     ):
         if _listed(kept) != _listed(made):
             yield f"the index of {what} differs"
@@ -208,5 +251,6 @@ def _sizes(store: Tables) -> Iterator[str]:
     total += sum(LOCK_BYTES + len(resource) for resource in store.locks)
     total += sum(UNIQUE_KEY_BYTES + len(key) for key in store.unique_keys)
     total += sum(entry.size for entry in store.recurring.values())
+    total += sum(BATCH_BYTES + len(batch.name) for batch in store.batches.values())
     if total != store.bytes:
         yield f"the store says it has {store.bytes} bytes, its records {total}"

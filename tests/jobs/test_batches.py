@@ -153,7 +153,7 @@ MALFORMED: list[Any] = [
     [89, "n" * 201, []],
     [89, "n", [["a"]] * 1001],
     [89, "n", [], [["a"]] * 17],
-    [89, "n", [["a"] + [b"", "q", 0, 0, None, 0, None, "", 0, "", "success", [], [], 0, "0000000000001"]]],
+    [89, "n", [["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "success", [], [], 0, "0000000000001"]]],
     [89, "n", [], [["a", b"", "q", 0, 0, None, 0, None, "", 0, "0000000000001"]]],
     [89, "n", [], [["a", b"", "q", 0, 0, None, 0, None, "", 0, "", "deleted"]]],
     [90, ""],
@@ -442,9 +442,7 @@ def test_batches_and_members_come_in_pages(lone: LoneStore) -> None:
     assert ([row["id"] for row in second["rows"]], second["next"]) == (ids[2::-1], None)
     oldest: Any = lone.store.query("batches", {"count": 2, "newest_first": False, "start": 1})
     assert [row["id"] for row in oldest["rows"]] == ids[1:3]
-    members: Any = lone.store.query(
-        "jobs_by_batch", {"batch_id": ids[1], "count": 2, "newest_first": False}
-    )
+    members: Any = lone.store.query("jobs_by_batch", {"batch_id": ids[1], "count": 2, "newest_first": False})
     rest: Any = lone.store.query(
         "jobs_by_batch", {"batch_id": ids[1], "newest_first": False, "after": members["next"]}
     )

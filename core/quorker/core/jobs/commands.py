@@ -225,7 +225,9 @@ def _member(wire: Any) -> NewJob:
 def _callback(wire: Any) -> NewJob:
     job = new_job_from_wire(wire)
     if job.parent_id or job.batch_id or job.on == "deleted":
-        bounds.refuse("callback of a batch", "waits for success, failure or any end of this batch, and no other")
+        bounds.refuse(
+            "callback of a batch", "waits for success, failure or any end of this batch, and no other"
+        )
     return job
 
 

@@ -152,7 +152,7 @@ class StoreTraffic:
         return self._new_job()._replace(parent_id="")
 
     def _batch_id(self) -> str:
-        return self._pick([*self.store.batches, "0GHOSTGHOST00"])
+        return self.random.choice([*self.store.batches, "0GHOSTGHOST00"])
 
     def _job_batch(self) -> Command:
         members = [self._new_job()._replace(batch_id="") for _ in range(self.random.randint(0, 3))]

@@ -109,6 +109,11 @@ SITUATIONS: Final[dict[str, Situation]] = {
     "clock set back while jobs run": Situation("a wall clock goes backwards while leases are held", stores),
     "client gives up on a member": Situation("a client turns to another member", stores),
     "grant learned too late": Situation("a client learns of a job when its lease may be over", stores),
+    "callback of a batch granted": Situation("a job starts that has waited for a batch of others", stores),
+    "batch of jobs refused": Situation("a batch of jobs cannot be made, and nothing of it is", stores),
+    "batch succeeded after it had failed": Situation(
+        "a member that had failed is tried again, and the batch succeeds", stores
+    ),
     "answer told its age": Situation("a member that is asked from memory knows how old its state is", stores),
     "slot fired by the next leader": Situation(
         "the slots of a recurring job are fired by leaders of different terms", stores

@@ -238,4 +238,3 @@ class NaiveContract(NaiveTimed):
                 tuple(states.count(state) for state in COUNTED_IN_ORDER),
             )
             agree(f"end of batch {batch_id}", kept_batch.expires_lt, batch.expires)
-

@@ -44,6 +44,9 @@ CONTRACT_KINDS: Final = (
     OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.ENQUEUE,
     OpKind.COLLECT,
 )  # fmt: skip
+BATCH_KINDS: Final = (
+    OpKind.BATCH, OpKind.BATCH, OpKind.BATCH, OpKind.JOIN, OpKind.CALL_OFF, OpKind.REQUEUE, OpKind.DELETE,
+)  # fmt: skip
 TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True, slower=3)
 
 
@@ -93,6 +96,17 @@ def keeping_time(seed: int) -> Case:
         network=NetworkKnobs(median_ns=4 * MS),
         jobs=JobsKnobs(clients=3, housed=1, slots=4, work_ms=5, rounds=8),
     )
+
+
+def in_batches(seed: int) -> Case:
+    """Clients that make batches of jobs, and start, delete and call off what is in them; nothing disturbs them."""
+    draw, case = Stream(seed, "in batches"), busy(seed)
+    jobs = replace(case.jobs or JobsKnobs(), work_ms=40)
+    ops = [
+        Op(at_ns, draw.choice(BATCH_KINDS), draw.between(1, jobs.clients), draw.below(1 << 16))
+        for at_ns in range(200 * MS, case.chaos_ns, 40 * MS)
+    ]
+    return replace(case, dead_in_calm=0, plan=(), traps=(), ops=tuple(ops), jobs=jobs)
 
 
 def colliding(seed: int) -> Case:
@@ -493,6 +507,7 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         busy,
         by_contract,
         keeping_time,
+        in_batches,
         colliding,
         colliding_five,
         colliding_politely,

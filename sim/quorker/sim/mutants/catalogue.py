@@ -6,6 +6,7 @@ from typing import Final
 
 from quorker.sim.mutants import (
     answers,
+    batches,
     client,
     contract,
     damage,
@@ -45,6 +46,7 @@ AREAS: Final = (
     replica,
     transport,
     damage,
+    batches,
 )
 MUTANTS: Final[dict[str, Mutant]] = {mutant.name: mutant for area in AREAS for mutant in area.MUTANTS}
 

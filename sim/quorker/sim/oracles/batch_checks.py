@@ -97,7 +97,9 @@ class BatchChecks:
         if job_id in self._over:
             raise Violation(LAST, f"{job_id}, a callback of {batch_id}, has ended and is granted again")
         if job_id not in self._by_hand and on not in self._courses[batch_id].met:
-            raise Violation(LAST, f"{job_id} waits for {on} of {batch_id}, is granted; {self._told(batch_id)}")
+            raise Violation(
+                LAST, f"{job_id} waits for {on} of {batch_id}, is granted; {self._told(batch_id)}"
+            )
         self._note("callback of a batch granted")
         if on == "success" and "failure" in self._courses[batch_id].met:
             self._note("batch succeeded after it had failed")
@@ -127,9 +129,9 @@ class BatchChecks:
 
     # ------------------------------------------------------------------ the end
 
-    def missing(self, store: JobStore) -> list[str]:
-        """Callbacks that still wait, though their members are what they wait for."""
-        return [
+    def missing(self, store: JobStore) -> Violation | None:
+        """Are there callbacks that still wait, though their members are what they wait for."""
+        owed = [
             f"{job_id}, for {on} of {batch_id}"
             for job_id, (batch_id, on) in self._callbacks.items()
             if job_id in store.jobs
@@ -137,6 +139,7 @@ class BatchChecks:
             and job_id not in self._foreign
             and self._is_owed(store, self._courses[batch_id], on)
         ]
+        return Violation(COME, f"still waiting: {'; '.join(owed)}") if owed else None
 
     def _is_owed(self, store: JobStore, course: Course, on: ON) -> bool:
         states = [self._end_of(store, job_id) for job_id in course.members]

@@ -89,7 +89,9 @@ class Order:
     shared: bool = False  # another job may stand for it, because of a unique key
     brief: bool = False  # it is evicted soon after it ended
     ids: list[str] = field(default_factory=list[str])
-    batch: list[Order] = field(default_factory=list["Order"])  # all that must be made with it, itself included
+    batch: list[Order] = field(
+        default_factory=list["Order"]
+    )  # all that must be made with it, itself included
 
 
 class JobOracles:

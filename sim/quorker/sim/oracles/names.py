@@ -81,6 +81,9 @@ ORACLES: Final[dict[str, str]] = {
     "leases last [T2]": "a session lives its time from the sending of what was acknowledged last, in true time",
     "one job per key": "a unique key stands for one job until that has ended",
     "started once": "nobody begins what it was granted a second time",
+    "batches are whole [J19]": "a batch of jobs is made with all its members and callbacks, or not at all",
+    "callbacks come last [J20]": "a callback runs once, when the members have ended as it waits for, not before",
+    "callbacks come [J20]": "no callback goes on waiting for members that have ended as it waits for",
     "store invariant": "what the store keeps beside its records is what they say",
     "bounded memory [L6]": "queues and logs of members stay within their limits, and nothing waits when all is well",
     # the run as a whole

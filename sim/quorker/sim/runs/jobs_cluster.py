@@ -20,7 +20,6 @@ from quorker.sim.clients.client import Lines, SimClient
 from quorker.sim.disks.disk import DurableLog, LogDisk
 from quorker.sim.faults.network import End, Strike, missed
 from quorker.sim.model.witness import Witness
-from quorker.sim.oracles.batch_checks import COME
 from quorker.sim.oracles.beliefs import Beliefs
 from quorker.sim.oracles.checks import Violation
 from quorker.sim.oracles.job_checks import JobOracles, Order
@@ -246,9 +245,9 @@ class JobsCalm:
 
     def verdict(self) -> Violation:
         leader = leader_of(self._nodes)
-        missing = self._cluster.jobs.batches.missing(leader.replica.store) if leader is not None else []
+        missing = leader and self._cluster.jobs.batches.missing(leader.replica.store)
         if missing:
-            return Violation(COME, f"never released: {'; '.join(missing)}")
+            return missing
         shown = ", ".join(
             f"n{node.id} {node.raft.role.value if node.raft else 'down'} at {node.applied_index if node.raft else 0}"
             for node in self._nodes.values()
@@ -269,8 +268,8 @@ class JobsCalm:
             self._cluster.jobs.compare(leader.replica.store)
             self._cluster.jobs.scan(leader.replica.store)
             missing = self._cluster.jobs.batches.missing(leader.replica.store)
-            if missing:
-                raise Violation(COME, f"never released: {'; '.join(missing)}")
+            if missing is not None:
+                raise missing
             if any(job.state == QUARANTINED for job in leader.replica.store.jobs.values()):
                 self._world.note("job quarantined")
             self._world.kernel.stop()

@@ -45,7 +45,8 @@ def _template(value: Any) -> NewJob:
     job = new_job_from_wire(value)
     if job.at_wt is not None or job.delay_ms or job.parent_id or job.batch_id:
         refuse(
-            "job", "a recurring job has no at_wt, no delay, no parent and no batch: its schedule says when it runs"
+            "job",
+            "a recurring job has no at_wt, no delay, no parent and no batch: its schedule says when it runs",
         )
     if len(job.headers) > bounds.HEADERS_MAX - len(OWN_HEADERS):
         refuse("headers", f"a recurring job may have {bounds.HEADERS_MAX - len(OWN_HEADERS)} of its own")

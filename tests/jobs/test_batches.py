@@ -326,11 +326,27 @@ def test_a_job_may_join_a_batch_until_it_has_ended(lone: LoneStore) -> None:
 
 def test_who_joins_has_no_key_that_is_held_and_does_not_wait_for_its_own_batch(lone: LoneStore) -> None:
     made = Made(lone, MEMBER._replace(unique_key="k"))
+    lone.enqueue(NewJob("other", unique_key="o"))
     joins = MEMBER._replace(batch_id=made.id)
-    assert lone.reply(EnqueueJobs((joins, joins._replace(unique_key="k"))))[1] == "key_held"
+    assert lone.reply(EnqueueJobs((joins, joins._replace(unique_key="o"))))[1] == "key_held"
     itself = joins._replace(parent_id=made.batch.reference)
     assert lone.reply(EnqueueJobs((itself,)))[1] == "waits_for_itself"
     assert made.counts == (1, 0, 0, 0, 0)
+
+
+def test_who_joins_may_be_stood_for_by_a_member_of_the_same_batch(lone: LoneStore) -> None:
+    made, other = Made(lone, MEMBER._replace(unique_key="k")), Made(lone, MEMBER)
+    joins = MEMBER._replace(batch_id=made.id)
+    again = (joins._replace(unique_key="k"), joins._replace(unique_key="n"), joins._replace(unique_key="n"))
+    first, second, third = lone.enqueue(*again)
+    assert (first, second) == (made.members[0], third)
+    assert made.counts == (2, 0, 0, 0, 0)
+    assert lone.enqueue(*again) == (first, second, third)
+    elsewhere = MEMBER._replace(batch_id=other.id, unique_key="n")
+    assert lone.reply(EnqueueJobs((elsewhere,)))[1] == "key_held"
+    both = (joins._replace(unique_key="x"), elsewhere._replace(unique_key="x"))
+    assert lone.reply(EnqueueJobs(both))[1] == "key_held"
+    assert (made.counts, other.counts) == ((2, 0, 0, 0, 0), (1, 0, 0, 0, 0))
 
 
 def test_a_running_member_is_told_its_batch(lone: LoneStore) -> None:

@@ -49,7 +49,9 @@ def test_what_is_refused_is_foreseen(pair: Pair) -> None:
     done, _, _ = make(pair)
     joins = MEMBER._replace(batch_id=batch_id)
     for jobs in (
-        (joins._replace(unique_key="k"),),
+        (joins._replace(unique_key="k"), joins._replace(unique_key="k")),
+        (MEMBER._replace(unique_key="o"),),
+        (joins._replace(unique_key="o"),),
         (joins._replace(parent_id=f"batch#{batch_id}"),),
         (MEMBER._replace(batch_id=done),),
         (MEMBER._replace(batch_id="0000000000009"),),

@@ -41,7 +41,7 @@ def no_place(tables: Tables, jobs: tuple[NewJob, ...]) -> Reply | None:
 
 
 def held_key(tables: Tables, jobs: tuple[NewJob, ...]) -> Reply | None:
-    """A batch waits for jobs of its own only, so none of its members may be stood for by another job."""
+    """A new batch waits for jobs of its own only, so none of its members may be stood for by another job."""
     taken: dict[str, None] = {}
     for spec in jobs:
         key = spec.unique_key
@@ -85,6 +85,20 @@ def _no_parent(tables: Tables, jobs: tuple[NewJob, ...]) -> Reply | None:
     return None
 
 
+def _foreign_key(tables: Tables, members: tuple[NewJob, ...]) -> Reply | None:
+    """Who joins a batch may be stood for by a member of it, so that a member which is tried again adds nothing twice."""
+    taken: dict[str, str] = {}
+    for spec in members:
+        key = spec.unique_key
+        if not key:
+            continue
+        holder = tables.jobs.get(tables.unique_keys[key].job_id) if is_taken(tables, key) else None
+        held_by = taken.setdefault(key, holder.spec.batch_id if holder is not None else spec.batch_id)
+        if held_by != spec.batch_id:
+            return rejected("key_held", f"the unique key {key} of a member of a batch stands for another job")
+    return None
+
+
 def _no_batch(tables: Tables, jobs: tuple[NewJob, ...]) -> Reply | None:
     """A batch takes further members as long as it has not ended."""
     members = tuple([spec for spec in jobs if spec.batch_id])
@@ -96,7 +110,7 @@ def _no_batch(tables: Tables, jobs: tuple[NewJob, ...]) -> Reply | None:
             return rejected("batch_ended", f"batch {spec.batch_id} is {batch.state}")
         if spec.parent_id == batch.reference:
             return rejected("waits_for_itself", f"a member of batch {spec.batch_id} cannot wait for its end")
-    return held_key(tables, members)
+    return _foreign_key(tables, members)
 
 
 def _is_earlier(parent_id: str, position: int) -> bool:

@@ -85,6 +85,7 @@ class BatchAsks:
         if draw.chance(NO_RETRY_PPM):
             job = job._replace(retry=ONCE)
         if draw.chance(UNIQUE_PPM):
+            order.shared = True  # when it joins, a member of that batch may stand for it
             job = job._replace(unique_key=f"batch {draw.below(2)}")
         if draw.chance(BRIEF_PPM):
             order.brief = True

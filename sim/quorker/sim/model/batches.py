@@ -95,7 +95,20 @@ class NaiveBatches(Naive):
                 return "batch_ended"
             if job.parent_id == BATCH + job.batch_id:
                 return "waits_for_itself"
-        return self.key_refusal(members)
+        return self._joining_key_refusal(members)
+
+    def _joining_key_refusal(self, members: Sequence[NewJob]) -> str | None:
+        """A member of the same batch may stand for one that joins."""
+        owners: dict[str, str] = {}
+        for job in [job for job in members if job.unique_key]:
+            holder, until = self.unique.get(job.unique_key, ("", 0))
+            is_held = holder in self.jobs and not 0 < until <= self.lt
+            owner = owners.setdefault(
+                job.unique_key, self.jobs[holder].spec.batch_id if is_held else job.batch_id
+            )
+            if owner != job.batch_id:
+                return "key_held"
+        return None
 
     def join(self, job: NaiveJob) -> None:
         batch = self.batches.get(job.spec.batch_id)

@@ -60,8 +60,9 @@ class BatchChecks:
             self._callbacks[job_id] = (batch_id, spec.on)
 
     def on_joined(self, job: NewJob, job_id: str) -> None:
+        """Unless a member stands for it, because of a unique key."""
         course = self._courses.get(job.batch_id)
-        if course is not None:
+        if course is not None and job_id not in self._batch_of:
             course.members.append(job_id)
             self._batch_of[job_id] = job.batch_id
 

@@ -23,7 +23,7 @@ RARE = {
     "lease not renewed in time", "duplicate of ReadResponse", "duplicate of ForwardRead", "recovery interrupted",
     "duplicate of InstallSnapshot", "crashed while saving a snapshot", "snapshot installed during a partition",
     "job quarantined", "slot fired by the next leader", "step of a schedule that no longer fits",
-    "job quarantined", "batch succeeded after it had failed", "batch of jobs refused",
+    "batch succeeded after it had failed", "batch of jobs refused",
 }  # fmt: skip
 
 

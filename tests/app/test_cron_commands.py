@@ -85,7 +85,7 @@ def quorker(node: Node, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         monkeypatch.delitem(sys.modules, module, raising=False)
 
     def run(*arguments: str) -> Ran:
-        code = main(("cron", *arguments))
+        code = main(arguments if arguments[0] == "job" else ("cron", *arguments))
         out, err = capsys.readouterr()
         return Ran(code, out, err)
 
@@ -204,6 +204,18 @@ def test_trigger(quorker: Quorker) -> None:
     ran = quorker("trigger", "nope", "tidy", "-o", "jsonl")
     assert ran.code == EXIT_CORRUPT
     assert [json.loads(each)["id"] for each in ran.out.splitlines()] == ["tidy"]
+
+
+def test_a_job_says_of_which_one_it_is_and_for_which_slot(quorker: Quorker, node: Node) -> None:
+    (_, (_, job_id)) = rows(quorker("trigger", "tidy"))
+    assert "recurring  tidy, triggered\n" in ok(quorker("job", "show", job_id))
+    app = load_app("shop:app")
+    with app.connect(node.address):
+        app.schedules.set("soon", app.tasks["report"].call("eu"), every=0.05)
+        known = until(lambda: found if (found := app.schedules.get("soon")).fired else None)
+        app.schedules.remove("soon")
+    shown = ok(quorker("job", "show", known.last_job))
+    assert f"recurring  soon, slot {known.last_slot:%Y-%m-%d %H:%M:%S} UTC\n" in shown
 
 
 def test_pause_and_resume(quorker: Quorker) -> None:

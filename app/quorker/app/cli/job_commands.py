@@ -33,6 +33,7 @@ from quorker.app.tasks import new_job
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
+from quorker.core.jobs.recurring_commands import RECURRING_HEADER, SLOT_HEADER
 from quorker.transport.connection import Connection
 
 job_program = client_program("job", "Make jobs, look at them and change them.")
@@ -165,6 +166,7 @@ def _print_job(found: dict[str, Any]) -> None:
         ("due", f"{instant_text(found['due_wt'])} UTC" if found["due_wt"] else ""),
         ("runs at", f"{lease['worker']}, token {lease['token']}" if lease else ""),
         ("after", f"{parent['id']} ({parent['state'] or 'gone'})" if parent else ""),
+        ("recurring", _recurring_text(found["headers"])),
         ("tags", ", ".join(found["tags"])),
     ]
     print_fields([(name, value) for name, value in fields if value])
@@ -174,6 +176,18 @@ def _print_job(found: dict[str, Any]) -> None:
     trace = next((entry["data"]["trace"] for entry in found["history"] if entry["data"].get("trace")), "")
     if trace:
         print(f"last error\n{trace.rstrip()}")
+
+
+def _recurring_text(headers: dict[str, str]) -> str:
+    """Of which recurring job it is one, and for which slot; "" for other jobs."""
+    recurring_id, slot = headers.get(RECURRING_HEADER, ""), headers.get(SLOT_HEADER, "")
+    if not recurring_id:
+        return ""
+    return (
+        f"{recurring_id}, slot {instant_text(int(slot))} UTC"
+        if slot.isdecimal()
+        else f"{recurring_id}, triggered"
+    )
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

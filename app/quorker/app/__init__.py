@@ -19,8 +19,11 @@ from quorker.app.errors import (
     NotInJob,
     RecurringNotFound,
 )
+from quorker.app.filters import Filter
 from quorker.app.front_door import Attached
+from quorker.app.hook_arguments import Applied, Election, Enqueued, Enqueuing, Performed, Performing
 from quorker.app.locks import HeldLock
+from quorker.app.outcomes import Delete, Fail, GiveBack, Succeed
 from quorker.app.recurring_job import RecurringJob
 from quorker.app.results import JobHandle
 from quorker.app.schedules import Schedules
@@ -30,11 +33,19 @@ from quorker.app.tasks import AsyncTask, PlainTask, Task
 __all__ = [
     "NO_RETRY",
     "App",
+    "Applied",
     "AsyncTask",
     "Attached",
     "BadPayload",
     "BlockingCall",
     "Call",
+    "Delete",
+    "Election",
+    "Enqueued",
+    "Enqueuing",
+    "Fail",
+    "Filter",
+    "GiveBack",
     "HeldLock",
     "JobCancelled",
     "JobFailed",
@@ -45,11 +56,14 @@ __all__ = [
     "LockTimeout",
     "NotConnected",
     "NotInJob",
+    "Performed",
+    "Performing",
     "PlainTask",
     "RecurringJob",
     "RecurringNotFound",
     "Retry",
     "Schedules",
+    "Succeed",
     "Task",
     "current_job",
 ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeGuard, Ty
 
 from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
+from quorker.app.filters import BUILT_IN, Filter, FilterChain
 from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsider
 from quorker.app.gateway import Gateway, inherited_gateway, refuse_blocking
 from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
@@ -89,6 +90,8 @@ class App:
         self._tasks: dict[str, RegisteredTask] = {}
         self._declared: dict[str, Declaration] = {}
         self._gateways: list[Gateway] = []
+        self._filters: list[Filter] = []
+        self._chains: dict[str, FilterChain] = {}
 
     def __repr__(self) -> str:
         return f"App({self.name!r}, {len(self._tasks)} tasks)"
@@ -124,12 +127,12 @@ class App:
         A call may wait for one that stands before it: `first.then(second)`. Raises what `task.enqueue` raises.
         """
         refuse_blocking("await app.aenqueue_many(...)")
-        ids = carry_out_blocking(make_jobs(command_of(calls)), self.gateway())
+        ids = carry_out_blocking(make_jobs(command_of(calls), self.filters_for), self.gateway())
         return [JobHandle(job_id, self) for job_id in ids]
 
     async def aenqueue_many(self, calls: Iterable[Call[R]]) -> list[JobHandle[R]]:
         """Like `enqueue_many`, for async code."""
-        ids = await carry_out(make_jobs(command_of(calls)), self.gateway())
+        ids = await carry_out(make_jobs(command_of(calls), self.filters_for), self.gateway())
         return [JobHandle(job_id, self) for job_id in ids]
 
     def lock(
@@ -153,6 +156,24 @@ class App:
         seconds = None if timeout is None else milliseconds(timeout, "timeout") / 1000
         return Lock(self, LockWish(resource, ttl_ms, seconds), on_lost)
 
+    # ------------------------------------------------------------------ filters
+
+    def add_filter(self, added: Filter) -> None:
+        """From now on, let every job of this app pass it. See `Filter`."""
+        _require_filter(added, "add_filter")
+        self._filters.append(added)
+        self._chains.clear()
+
+    def filters_for(self, task: str) -> FilterChain:
+        """Those of the app and of the task, if there is such a task here, in order."""
+        chain = self._chains.get(task)
+        if chain is None:
+            own = self._tasks[task].filters if task in self._tasks else ()
+            chain = FilterChain((*BUILT_IN, *self._filters, *own))
+            if task in self._tasks:
+                self._chains[task] = chain
+        return chain
+
     # ------------------------------------------------------------------ registering
 
     @overload
@@ -173,6 +194,7 @@ class App:
         retry: Retry | None = None,
         retention: Duration | None = None,
         runs_in: RunsIn | None = None,
+        filters: Sequence[Filter] = (),
     ) -> TaskDecorator: ...
     def task(
         self,
@@ -186,12 +208,14 @@ class App:
         retry: Retry | None = None,
         retention: Duration | None = None,
         runs_in: RunsIn | None = None,
+        filters: Sequence[Filter] = (),
     ) -> Any:
         """Register a function as a task; `@app.task` or `@app.task(...)`.
 
         `name`: the function's own by default. An `async def` runs on the node's trio loop; a plain function runs in a
         worker process, or with `runs_in="thread"` in a thread of the node, which cannot be killed at its timeout.
-        Durations are seconds or timedeltas. Raises `ConfigurationError` for a name that is taken.
+        `filters`: those that only jobs of this task pass. Durations are seconds or timedeltas. Raises
+        `ConfigurationError` for a name that is taken.
         """
         given = {
             "queue": queue,
@@ -202,16 +226,23 @@ class App:
         }
         options = CallOptions(**read_options(given))
         if function is not None:
-            return self._register(function, name, options, runs_in)
+            return self._register(function, name, options, runs_in, filters)
 
         def register(decorated: Callable[..., Any]) -> RegisteredTask:
-            return self._register(decorated, name, options, runs_in)
+            return self._register(decorated, name, options, runs_in, filters)
 
         return register
 
     def _register(
-        self, function: Callable[..., Any], name: str | None, options: CallOptions, where: RunsIn | None
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        options: CallOptions,
+        where: RunsIn | None,
+        filters: Sequence[Filter] = (),
     ) -> RegisteredTask:
+        for each in filters:
+            _require_filter(each, "filters")
         name = checked_option("task name", name or function.__name__, bounds.TASK)
         is_async = inspect.iscoroutinefunction(function)
         runs_in: RunsIn = where or ("trio" if is_async else "process")
@@ -219,7 +250,7 @@ class App:
             raise ConfigurationError(
                 f"task {name}: an async def runs in trio, a plain function in a process or a thread, not in {runs_in}"
             )
-        fields = (self, name, function, runs_in, options, inspect.signature(function))
+        fields = (self, name, function, runs_in, options, inspect.signature(function), tuple(filters))
         task: RegisteredTask = AsyncTask(*fields) if is_async else PlainTask(*fields)
         if name in self._tasks and not _is_same(self._tasks[name].function, function):
             raise ConfigurationError(
@@ -227,6 +258,7 @@ class App:
                 f"{_whereabouts(function)}; give one of them @app.task(name=...)"
             )
         self._tasks[name] = task
+        self._chains.pop(name, None)
         return task
 
     def recurring(
@@ -426,6 +458,13 @@ def _is_task(target: object) -> TypeGuard[RegisteredTask]:
 def _is_same(one: Callable[..., Any], other: Callable[..., Any]) -> bool:
     """A module that is loaded again registers its tasks again."""
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
+
+
+def _require_filter(given: object, where: str) -> None:
+    if not isinstance(given, Filter):
+        raise ConfigurationError(
+            f"{where} got {given!r}: make an instance of a class that inherits quorker.app.Filter"
+        )
 
 
 def _whereabouts(function: Callable[..., Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from quorker.app.filters import NO_FILTERS, FilterChain
 from quorker.app.gateway import Ask, perform
 from quorker.app.lock_line import Held, why_lost
 from quorker.transport.connection import Connection
@@ -18,6 +19,9 @@ class ConnectionHost:
 
     def gateway(self) -> ConnectionHost:
         return self
+
+    def filters_for(self, task: str) -> FilterChain:
+        return NO_FILTERS
 
     async def request(self, ask: Ask) -> Any:
         return await perform(self.connection, ask)

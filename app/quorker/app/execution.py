@@ -18,8 +18,13 @@ from quorker.app.tasks import RegisteredTask
 from quorker.core.jobs.commands import JobGrant
 
 
-def job_context(grant: JobGrant, timeout: float | None) -> JobContext:
-    """What the task may know of its job. `timeout` in seconds from now."""
+def timeout_seconds(grant: JobGrant) -> float | None:
+    return grant.timeout_ms / 1000 if grant.timeout_ms else None
+
+
+def job_context(grant: JobGrant) -> JobContext:
+    """What the task may know of its job, whose timeout counts from now."""
+    timeout = timeout_seconds(grant)
     deadline = None if timeout is None else time.monotonic() + timeout
     headers = dict(grant.headers)
     return job_seen(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)

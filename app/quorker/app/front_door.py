@@ -24,6 +24,7 @@ from quorker.app.children import open_child_pool
 from quorker.app.declarations import declaring
 from quorker.app.execution import Executor
 from quorker.app.failure import sole_member
+from quorker.app.filters import FilterChain
 from quorker.app.gateway import (
     AskStatus,
     Gateway,
@@ -71,6 +72,7 @@ class Attachable(Protocol):
     @property
     def declared(self) -> Mapping[str, Declaration]: ...
     def load_imports(self) -> None: ...
+    def filters_for(self, task: str) -> FilterChain: ...
     def add_gateway(self, gateway: Gateway) -> None: ...
     def remove_gateway(self, gateway: Gateway) -> None: ...
 
@@ -170,7 +172,13 @@ async def _working(app: Attachable, gateway: LoopGateway, plan: WorkPlan) -> Asy
     async with open_child_pool(plan.slots) as pool:
         executor = Executor(pool, lambda ask: answer_ask(gateway, ask), result_bytes_max)
         async with serve_jobs(
-            gateway.connection, app.tasks, executor, queues, plan.slots, plan.shutdown_seconds
+            gateway.connection,
+            app.tasks,
+            executor,
+            app.filters_for,
+            queues,
+            plan.slots,
+            plan.shutdown_seconds,
         ):
             yield
 

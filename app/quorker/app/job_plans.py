@@ -6,20 +6,23 @@ a job (`results.py`).
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from quorker.app.errors import JobCancelled, JobFailed, JobNotFound, JobPending
+from quorker.app.filters import FilterChain
 from quorker.app.gateway import Ask, Gateway, Query, Submit, WaitFinished
+from quorker.app.hook_arguments import Enqueued, Enqueuing
+from quorker.app.hooks import CallHooks, call_hooks, call_hooks_blocking
 from quorker.app.payload import decode_result
-from quorker.core.errors import QuorkerError, Rejected
+from quorker.core.errors import Rejected
 from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
 from quorker.core.jobs.lifecycle import UNFINISHED
 from quorker.transport.connection import Consistency
 
 T = TypeVar("T")
-Plan: TypeAlias = Generator[Ask, Any, T]
+Plan: TypeAlias = Generator[Ask | CallHooks, Any, T]
 Change: TypeAlias = DeleteJob | RequeueJob | RescheduleJob
 
 
@@ -33,8 +36,8 @@ def carry_out_blocking(plan: Plan[T], gateway: Gateway) -> T:
             value: T = end.value
             return value
         try:
-            step = partial(plan.send, gateway.request_blocking(ask))
-        except QuorkerError as error:
+            step = partial(plan.send, _answer_blocking(ask, gateway))
+        except BaseException as error:  # noqa: BLE001  # raised again inside the plan
             step = partial(plan.throw, error)
 
 
@@ -48,9 +51,17 @@ async def carry_out(plan: Plan[T], gateway: Gateway) -> T:
             value: T = end.value
             return value
         try:
-            step = partial(plan.send, await gateway.request(ask))
-        except QuorkerError as error:
+            step = partial(plan.send, await _answer(ask, gateway))
+        except BaseException as error:  # noqa: BLE001  # raised again inside the plan
             step = partial(plan.throw, error)
+
+
+def _answer_blocking(ask: Ask | CallHooks, gateway: Gateway) -> Any:
+    return call_hooks_blocking(ask) if isinstance(ask, CallHooks) else gateway.request_blocking(ask)
+
+
+async def _answer(ask: Ask | CallHooks, gateway: Gateway) -> Any:
+    return await (call_hooks(ask) if isinstance(ask, CallHooks) else gateway.request(ask))
 
 
 def job_state(job_id: str) -> Plan[str]:
@@ -88,8 +99,33 @@ def change_job(command: Change) -> Plan[bool]:
         raise
 
 
-def make_jobs(command: EnqueueJobs) -> Plan[list[str]]:
-    """The ids, in order."""
+def make_jobs(command: EnqueueJobs, filters_for: Callable[[str], FilterChain]) -> Plan[list[str]]:
+    """The ids, in order. Each job passes the filters of its task."""
+    chains = [filters_for(job.task) for job in command.jobs]
+    if not any(chain.is_for_clients for chain in chains):
+        return (yield from _submit_jobs(command))
+    calls = [Enqueuing(job) for job in command.jobs]
+    try:
+        for call, chain in zip(calls, chains, strict=True):
+            yield CallHooks(chain.enqueuing, call)
+        ids = yield from _submit_jobs(EnqueueJobs(tuple(call.job for call in calls)))
+    except GeneratorExit:  # nobody carries out this plan any more
+        raise
+    except BaseException as error:
+        yield from _tell_enqueued(calls, chains, [""] * len(calls), error)
+        raise
+    yield from _tell_enqueued(calls, chains, ids, None)
+    return ids
+
+
+def _tell_enqueued(
+    calls: list[Enqueuing], chains: list[FilterChain], ids: list[str], error: BaseException | None
+) -> Plan[None]:
+    for call, chain, job_id in zip(calls, chains, ids, strict=True):
+        yield CallHooks(chain.enqueued, Enqueued(call.task, call.headers, job_id, error), is_after=True)
+
+
+def _submit_jobs(command: EnqueueJobs) -> Plan[list[str]]:
     try:
         return list((yield Submit(command)))
     except Rejected as refused:

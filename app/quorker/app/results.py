@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final, Generic, Protocol, TypeVar
 
 from quorker.app.calls import Call
+from quorker.app.filters import FilterChain
 from quorker.app.gateway import Gateway, refuse_blocking
 from quorker.app.job_plans import (
     carry_out,
@@ -34,6 +35,7 @@ class JobHost(Protocol):
     """What a job handle needs of its app."""
 
     def gateway(self) -> Gateway: ...
+    def filters_for(self, task: str) -> FilterChain: ...
 
 
 @record
@@ -130,10 +132,10 @@ class JobHandle(Generic[R_co]):
     def then(self, call: Call[T], on: After = "success") -> JobHandle[T]:
         """Enqueue a call that waits until this job has ended as `on` says; if it has, the call need not wait."""
         refuse_blocking("await job.athen(...)")
-        plan = make_jobs(EnqueueJobs((call.following(self.id, on),)))
+        plan = make_jobs(EnqueueJobs((call.following(self.id, on),)), self.host.filters_for)
         return JobHandle(carry_out_blocking(plan, self.host.gateway())[0], self.host)
 
     async def athen(self, call: Call[T], on: After = "success") -> JobHandle[T]:
         """Like `then`, for async code."""
-        plan = make_jobs(EnqueueJobs((call.following(self.id, on),)))
+        plan = make_jobs(EnqueueJobs((call.following(self.id, on),)), self.host.filters_for)
         return JobHandle((await carry_out(plan, self.host.gateway()))[0], self.host)

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from quorker.app.authors import author_or_default
 from quorker.app.calls import Call
+from quorker.app.filters import FilterChain
 from quorker.app.gateway import Gateway, Submit, refuse_blocking
 from quorker.app.job_plans import Plan, carry_out, carry_out_blocking
 from quorker.app.recurring import Declaration, checked_id, definition, read_timing
@@ -39,6 +40,7 @@ class ScheduleHost(Protocol):
     @property
     def declared(self) -> Mapping[str, Declaration]: ...
     def gateway(self) -> Gateway: ...
+    def filters_for(self, task: str) -> FilterChain: ...
 
 
 class Schedules:

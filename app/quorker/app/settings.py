@@ -131,10 +131,11 @@ def may_retry(headers: Sequence[tuple[str, str]], error_types: Sequence[str]) ->
 
 def own_headers(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Those that the user gave, without those of `Retry` and of recurring jobs."""
-    return {name: value for name, value in headers if not _is_kept(name)}
+    return {name: value for name, value in headers if not is_kept(name)}
 
 
-def _is_kept(name: object) -> bool:
+def is_kept(name: object) -> bool:
+    """Is it quorker's own header, not the user's."""
     return name in (RETRY_ON, RETRY_NOT_ON) or str(name).startswith(KEPT_HEADERS)
 
 
@@ -176,7 +177,7 @@ def _read_retry(value: Retry) -> dict[str, Any]:
 
 
 def _read_headers(value: Mapping[str, str]) -> dict[str, Any]:
-    taken = [name for name in value if _is_kept(name)]
+    taken = [name for name in value if is_kept(name)]
     if taken:
         raise InvalidInput(
             f"headers: {taken[0]!r} is kept for quorker itself, as are retry-on, retry-not-on and all names that begin "

@@ -11,8 +11,9 @@ from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
 from quorker.app.calls import Call
 from quorker.app.errors import BadPayload
+from quorker.app.filters import Filter, FilterChain
 from quorker.app.gateway import Gateway, Submit, refuse_blocking
-from quorker.app.job_plans import carry_out_blocking, make_jobs, why_not_made
+from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs, why_not_made
 from quorker.app.payload import encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
@@ -67,6 +68,7 @@ class TaskHost(Protocol):
     def payload_bytes_max(self) -> int: ...
 
     def gateway(self) -> Gateway: ...
+    def filters_for(self, task: str) -> FilterChain: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +81,7 @@ class Task(Generic[P, R]):
     runs_in: RunsIn
     options: CallOptions
     signature: inspect.Signature = field(repr=False)
+    filters: tuple[Filter, ...] = field(default=(), repr=False)
     _arities: range = field(init=False, repr=False)
     _fields: tuple[Any, ...] = field(init=False, repr=False)  # of every job of it, behind its arguments
 
@@ -93,12 +96,15 @@ class Task(Generic[P, R]):
         wait for), `Rejected`.
         """
         refuse_blocking(f"await {self.name}.aenqueue(...)")
-        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)))
+        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)), self.host.filters_for)
         return JobHandle(carry_out_blocking(plan, self.host.gateway())[0], self.host)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Like `enqueue`, for trio and asyncio code."""
         command = EnqueueJobs((self.new_job(*args, **kwargs),))
+        if self.host.filters_for(self.name).is_for_clients:
+            ids = await carry_out(make_jobs(command, self.host.filters_for), self.host.gateway())
+            return JobHandle(ids[0], self.host)
         try:  # what a program does most: a plan of it would cost three tasks' worth of turns
             ids = await self.host.gateway().request(Submit(command))
         except Rejected as refused:

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final, cast
+from functools import partial
+from typing import Any, Final, TypeAlias, cast
 
 import trio
 
 from quorker.app.children import Done
-from quorker.app.execution import RunsAttempts, job_context
+from quorker.app.context import JobContext
+from quorker.app.elections import FilteredAttempt, elect, tell_applied
+from quorker.app.execution import RunsAttempts, job_context, timeout_seconds
 from quorker.app.failure import Failure, describe
-from quorker.app.settings import may_retry
+from quorker.app.filters import FilterChain
+from quorker.app.outcomes import Delete, Fail, GiveBack, Outcome, Succeed, command_of
 from quorker.app.tasks import RegisteredTask
-from quorker.core.errors import OperationError
-from quorker.core.jobs.commands import FailJob, JobGrant
+from quorker.core.errors import OperationError, QuorkerError
+from quorker.core.jobs.commands import JobGrant
 from quorker.transport.connection import Connection, WorkerHandle
 
 logger = logging.getLogger("quorker.worker")
@@ -29,8 +33,10 @@ logger = logging.getLogger("quorker.worker")
 SHUTDOWN_SECONDS: Final = 15.0
 REPORT_SECONDS: Final = 5.0
 TEAR_DOWN_SECONDS: Final = 1.0
-FINAL_REPORT_SECONDS: Final = 24 * 3600.0
 SHUT_DOWN: Final = "the worker shuts down"
+
+FiltersFor: TypeAlias = Callable[[str], FilterChain]
+"""Those of a task, which may be unknown, by its name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,18 +60,19 @@ class WorkerCounts:
     succeeded: int = 0
     failed: int = 0
     given_back: int = 0
+    deleted: int = 0
 
 
 class WorkerServer:
     """Runs the jobs of one worker handle. Opened by `serve_jobs`."""
 
     def __init__(
-        self, connection: Connection, tasks: Mapping[str, RegisteredTask], executor: RunsAttempts
+        self, tasks: Mapping[str, RegisteredTask], executor: RunsAttempts, filters_for: FiltersFor
     ) -> None:
         self.counts = WorkerCounts()
-        self._connection = connection
         self._tasks = tasks
         self._executor = executor
+        self._filters_for = filters_for
         self._running: dict[int, RunningJob] = {}
         self._changed = trio.Event()
 
@@ -116,12 +123,10 @@ class WorkerServer:
     async def _run(self, job: RunningJob, handle: WorkerHandle) -> None:
         try:
             self.counts.started += 1
-            task = self._tasks.get(job.grant.task)
-            if task is None:
-                outcome: Done | Failure = _unknown_task(job.grant.task, self._tasks)
-            else:
-                outcome = await self._attempt(job, task)
-            await self._report(job, outcome, handle)
+            chain = self._filters_for(job.grant.task)
+            context = job_context(job.grant)
+            outcome = await self._outcome(job, context, chain)
+            await self._report(job.grant, context, outcome, chain, handle)
         except BaseException:
             handle.release_nowait(job.grant)  # the whole worker is torn down: the job is not to blame
             raise
@@ -131,47 +136,86 @@ class WorkerServer:
                 self._changed.set()
                 self._changed = trio.Event()
 
-    async def _attempt(self, job: RunningJob, task: RegisteredTask) -> Done | Failure:
-        """Run within the timeout. A job that was told to stop ends as a failure too; `_report` tells them apart."""
-        timeout = job.grant.timeout_ms / 1000 if job.grant.timeout_ms else None
+    async def _outcome(self, job: RunningJob, context: JobContext, chain: FilterChain) -> Outcome:
+        task = self._tasks.get(job.grant.task)
+        if task is None:
+            ended: Done | Failure | Delete = _unknown_task(job.grant.task, self._tasks)
+        else:
+            ended = await self._attempt(job, task, context, chain)
+        if job.stop_reason and not isinstance(ended, Done):
+            # No longer ours: then the store refuses this as stale. Or shutting down: then the next worker has it now.
+            return GiveBack()
+        return await elect(chain, job.grant, context, ended)
+
+    async def _attempt(
+        self, job: RunningJob, task: RegisteredTask, context: JobContext, chain: FilterChain
+    ) -> Done | Failure | Delete:
+        """Run within the timeout. A job that was told to stop ends as a failure too; `_outcome` tells them apart."""
+        timeout = timeout_seconds(job.grant)
         if timeout is not None:
             job.scope.deadline = trio.current_time() + timeout
-        outcome: Done | Failure | None = None
+        filtered = FilteredAttempt(chain, job.grant, context)
+        ended: Done | Failure | Delete | None = None
         try:
             with job.scope:
-                outcome = await self._executor.run(task, job.grant, job_context(job.grant, timeout))
+                ended = await filtered.run(partial(self._executor.run, task, job.grant, context))
         except BaseException as error:
             if not _is_of_the_task(error):
+                await filtered.follow_in_haste("the worker ends")
                 raise
-            outcome = describe(error)
-        return _timed_out(task, timeout) if outcome is None else outcome
+            ended = describe(error)
+        ended = _timed_out(task, timeout) if ended is None else ended
+        await filtered.follow(ended, job.stop_reason)
+        return ended
 
-    async def _report(self, job: RunningJob, outcome: Done | Failure, handle: WorkerHandle) -> None:
-        grant = job.grant
-        if isinstance(outcome, Done):
-            self.counts.succeeded += 1
-            handle.complete_nowait(grant, outcome.result)
-        elif job.stop_reason:
-            # No longer ours: then the store refuses this as stale. Or shutting down: then the next worker has it now.
-            self.counts.given_back += 1
-            handle.release_nowait(grant)
-        else:
-            self.counts.failed += 1
-            logger.info("job %s (%s) failed: %s: %s", grant.job_id, grant.task, outcome.kind, outcome.message)
-            await self._report_failure(grant, outcome, handle)
+    async def _report(
+        self,
+        grant: JobGrant,
+        context: JobContext,
+        outcome: Outcome,
+        chain: FilterChain,
+        handle: WorkerHandle,
+    ) -> None:
+        """Tell the store; what it answers is waited for only where a filter wants to know."""
+        self._count(grant, outcome)
+        answer = Answer(grant)
+        handle.report_nowait(grant, command_of(outcome, grant), answer.set)
+        if chain.applied:
+            await answer.arrived.wait()
+            await tell_applied(chain, context, outcome, answer.value, answer.error)
 
-    async def _report_failure(self, grant: JobGrant, failure: Failure, handle: WorkerHandle) -> None:
-        if may_retry(grant.headers, failure.error_types):
-            handle.fail_nowait(grant, failure.kind, failure.message, failure.trace)
-            return
-        final = FailJob(grant.job_id, grant.token, failure.kind, failure.message, failure.trace, final=True)
-        try:
-            await self._connection.submit(final, timeout=FINAL_REPORT_SECONDS)
-        except OperationError as error:
-            logger.warning("the failure of job %s (%s) is not stored: %s", grant.job_id, grant.task, error)
-        handle.release_nowait(
-            grant
-        )  # frees the handle; refused as stale by the store, for the job has failed
+    def _count(self, grant: JobGrant, outcome: Outcome) -> None:
+        match outcome:
+            case Succeed():
+                self.counts.succeeded += 1
+            case Fail(failure):
+                self.counts.failed += 1
+                logger.info(
+                    "job %s (%s) failed: %s: %s", grant.job_id, grant.task, failure.kind, failure.message
+                )
+            case Delete(reason):
+                self.counts.deleted += 1
+                logger.info("job %s (%s) is deleted by a filter: %s", grant.job_id, grant.task, reason)
+            case GiveBack():
+                self.counts.given_back += 1
+
+
+class Answer:
+    """What the store says to an outcome. Refusals are logged: the job is in other hands, or has been reported before."""
+
+    def __init__(self, grant: JobGrant) -> None:
+        self.arrived = trio.Event()
+        self.value: Any = None
+        self.error: QuorkerError | None = None
+        self._grant = grant
+
+    def set(self, value: Any, error: QuorkerError | None) -> None:
+        self.value, self.error = value, error
+        if error is not None:
+            logger.info(
+                "the outcome of job %s (%s) is not stored: %s", self._grant.job_id, self._grant.task, error
+            )
+        self.arrived.set()
 
 
 def _is_of_the_task(error: BaseException) -> bool:
@@ -217,6 +261,7 @@ async def serve_jobs(
     connection: Connection,
     tasks: Mapping[str, RegisteredTask],
     executor: RunsAttempts,
+    filters_for: FiltersFor,
     queues: Sequence[str],
     slots: int,
     shutdown_seconds: float = SHUTDOWN_SECONDS,
@@ -225,7 +270,7 @@ async def serve_jobs(
 
     Torn down by cancellation or an error, it stops all jobs at once and gives them back.
     """
-    server = WorkerServer(connection, tasks, executor)
+    server = WorkerServer(tasks, executor, filters_for)
     async with connection.worker(queues, slots, server.on_cancel) as handle, trio.open_nursery() as jobs:
         jobs.start_soon(server.receive, handle, jobs)
         try:

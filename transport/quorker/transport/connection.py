@@ -62,6 +62,11 @@ class WorkerHandle(Protocol):
 
     def fail_nowait(self, grant: JobGrant, error_type: str, message: str, trace: str) -> None: ...
 
+    def report_nowait(self, grant: JobGrant, command: Command, resolve: Resolve) -> None:
+        """Any other outcome; `resolve(value, error)` is called with what the store says. The command must hold the grant's
+        token, for the store to refuse it when the job is in other hands."""
+        ...
+
     def release_nowait(self, grant: JobGrant) -> None:
         """Give the job back to the head of its queue without spending an attempt."""
         ...

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from secrets import randbits
 from typing import Any, Final
 
 import outcome
 import trio
 
-from quorker.core.errors import ConfigurationError, QuorkerError
+from quorker.core.errors import ConfigurationError, QuorkerError, Rejected
 from quorker.core.jobs.commands import (
     CloseSession,
     Command,
@@ -208,6 +209,10 @@ class JobReceiver:
     def release_nowait(self, grant: JobGrant) -> None:
         self._report(grant, ReleaseJob(grant.job_id, grant.token))
 
+    def report_nowait(self, grant: JobGrant, command: Command, resolve: Resolve) -> None:
+        if not self._report(grant, command, resolve):
+            resolve(None, Rejected("lease_lost", f"job {grant.job_id} was reported before"))
+
     async def stop(self) -> None:
         self._worker.stopped = True
         self._notify()
@@ -219,14 +224,19 @@ class JobReceiver:
 
     # inside
 
-    def _report(self, grant: JobGrant, command: Command) -> None:
+    def _report(self, grant: JobGrant, command: Command, resolve: Resolve | None = None) -> bool:
         self._cancelled.discard(grant.token)
-        if self._worker.on_finished(grant.token):
-            self._unreported += 1
-            self._driver.submit_nowait(command, self._on_reported)
+        if not self._worker.on_finished(grant.token):
+            return False
+        self._unreported += 1
 
-    def _on_reported(self, value: Any, error: QuorkerError | None) -> None:
+        self._driver.submit_nowait(command, partial(self._on_answer, resolve))
+        return True
+
+    def _on_answer(self, resolve: Resolve | None, value: Any, error: QuorkerError | None) -> None:
         self._unreported -= 1
+        if resolve is not None:
+            resolve(value, error)
         if not self._unreported:
             self._notify()
 

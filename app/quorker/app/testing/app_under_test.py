@@ -133,7 +133,7 @@ class AppUnderTest:
         clock = MockClock()
         draining = self._draining(limit, ms, clock)
         try:
-            return trio.run(draining.run, self._app.tasks, clock=clock)
+            return trio.run(draining.run, self._app, clock=clock)
         except BaseExceptionGroup as group:
             raise sole_member(group) from None
         finally:
@@ -145,7 +145,7 @@ class AppUnderTest:
             return self._drain_here(limit, ms)
         draining = self._draining(limit, ms, None)
         try:
-            return await draining.run(self._app.tasks)
+            return await draining.run(self._app)
         except BaseExceptionGroup as group:
             raise sole_member(group) from None
         finally:

@@ -8,14 +8,14 @@ store together, if the loop is ours. What must not live here: which loop it is (
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from quorker.app.tasks import RegisteredTask
+from quorker.app.front_door import Attachable
 from quorker.app.testing.inline import InlineExecutor, TestingStopped
 from quorker.app.worker_server import WorkerServer, serve_jobs
 from quorker.core.jobs.commands import JobGrant, Subscribe
@@ -53,10 +53,18 @@ class Draining:
         self._naps = 0
         self._patient_lt = memory.lt + DAY_MS
 
-    async def run(self, tasks: Mapping[str, RegisteredTask]) -> int:
+    async def run(self, app: Attachable) -> int:
         """The number of attempts that were made. Raises `TestingStopped`."""
         with self._scope:
-            serving = serve_jobs(self._connection, tasks, self._executor, self._plan.queues, self._slots, 0.0)
+            serving = serve_jobs(
+                self._connection,
+                app.tasks,
+                self._executor,
+                app.filters_for,
+                self._plan.queues,
+                self._slots,
+                0.0,
+            )
             async with serving as server:
                 await self._let_time_pass(server)
             return server.counts.started

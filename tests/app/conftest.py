@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
@@ -13,6 +13,7 @@ import pytest
 
 from quorker.app import App, Attached
 from quorker.app.front_door import WorkPlan, attach
+from quorker.app.testing import AppUnderTest
 from quorker.transport.memory import MemoryStore
 
 Serve = Callable[..., AbstractAsyncContextManager[Attached]]
@@ -22,6 +23,12 @@ Members = Callable[[Mapping[int, App], Mapping[int, str]], AbstractAsyncContextM
 @pytest.fixture
 def app() -> App:
     return App("test")
+
+
+@pytest.fixture
+def quorker(app: App) -> Iterator[AppUnderTest]:
+    with app.testing() as under_test:
+        yield under_test
 
 
 @pytest.fixture

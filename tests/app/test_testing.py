@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,13 +29,6 @@ from quorker.app import (
 )
 from quorker.app.testing import AppUnderTest, TestingStopped
 from quorker.core.errors import ConfigurationError, InvalidInput
-
-
-@pytest.fixture
-def quorker(app: App) -> Iterator[AppUnderTest]:
-    with app.testing() as under_test:
-        yield under_test
-
 
 # ---------------------------------------------------------------------- plain code
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -418,6 +419,20 @@ class App:
         milliseconds(shutdown_timeout, "shutdown_timeout")
         return WorkPlan(slots, named, shutdown_timeout)
 
+    def lifespan(
+        self,
+        door: FrontDoor | None = None,
+        *,
+        inner: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None,
+    ) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+        """A lifespan for FastAPI, Starlette and other ASGI apps: `FastAPI(lifespan=app.lifespan(app.node("data")))`.
+
+        `door`: what is open meanwhile, `app.node()` by default. `inner`: a lifespan that runs inside, its state is kept.
+        """
+        from quorker.app.contrib.asgi import lifespan  # late: it needs this module
+
+        return lifespan(self, self.node() if door is None else door, inner)
+
     def testing(self, *, start: datetime | None = None, queues: Sequence[str] | None = None) -> AppUnderTest:
         """A job store for a test: `with app.testing() as quorker:`, also in async code. See `AppUnderTest`.
 
@@ -431,6 +446,11 @@ class App:
         return AppUnderTest(self, open_memory(None if start is None else instant_ms(start, "start")), named)
 
     # ------------------------------------------------------------------ the way into the store
+
+    @property
+    def is_connected(self) -> bool:
+        """Is a way into a store open here: a node, a client, a test's store, or that of the node of this worker process."""
+        return bool(self._gateways) or inherited_gateway() is not None
 
     def gateway(self) -> Gateway:
         """The way into the store that was opened last. Raises `NotConnected` when there is none."""

@@ -218,7 +218,8 @@ class FrontDoor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._thread is not None
-        self._thread.stop()
+        thread, self._thread = self._thread, None
+        thread.stop()
 
     async def __aenter__(self) -> Attached:
         if async_library() == "asyncio":
@@ -234,7 +235,8 @@ class FrontDoor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.stop)
+            thread, self._thread = self._thread, None  # it may be opened again, on another kind of loop
+            await asyncio.to_thread(thread.stop)
             return None
         assert self._context is not None
         try:

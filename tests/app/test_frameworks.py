@@ -163,7 +163,11 @@ from shop.more_tasks import break_down, give_text, now_or_later, wants_context
 
 from quorker.app import Retry
 
+import quorker.app.contrib.django_workers
+
+assert "shop.tasks.send_welcome" in app.tasks
 backend = task_backends["default"]
+assert f"{type(backend).__module__}.{type(backend).__name__}" == "quorker.app.contrib.django.QuorkerBackend"
 backend.options.pop("open")
 ended = []
 task_finished.connect(lambda task_result, **_: ended.append(task_result.status), weak=False)

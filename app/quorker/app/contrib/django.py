@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import django
 from django.apps import apps
@@ -24,7 +24,9 @@ from quorker.app.contrib.django_api import (
     BaseTaskBackend,
     InvalidTask,
     InvalidTaskBackend,
+    Task,
     TaskContext,
+    TaskResult,
     TaskResultDoesNotExist,
     TaskResultStatus,
     task_enqueued,
@@ -51,6 +53,9 @@ from quorker.core.errors import ConfigurationError, InvalidInput
 from quorker.core.jobs.bounds import JOB_ID
 from quorker.core.jobs.commands import BadCommand
 from quorker.transport.connection import Consistency
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 OPTIONS: Final = ("app", "open", "retry", "timeout")
 
@@ -116,7 +121,7 @@ class QuorkerBackend(BaseTaskBackend):
             timeout=self.options.get("timeout"),
         )
 
-    def enqueue(self, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
+    def enqueue(self, task: Task[P, R], args: Any, kwargs: Any) -> TaskResult[P, R]:
         """Raises what `Task.enqueue` of quorker raises."""
         self.validate_task(task)
         if self._door is not None:
@@ -124,7 +129,7 @@ class QuorkerBackend(BaseTaskBackend):
         job = self._as_registered(task).enqueue(*args, **kwargs)
         return self._enqueued(new_result(task, job.id, args, kwargs))
 
-    async def aenqueue(self, task: AnyTask, args: Any, kwargs: Any) -> AnyResult:
+    async def aenqueue(self, task: Task[P, R], args: Any, kwargs: Any) -> TaskResult[P, R]:
         """Like `enqueue`, for async code."""
         self.validate_task(task)
         if self._door is not None:
@@ -132,7 +137,7 @@ class QuorkerBackend(BaseTaskBackend):
         job = await self._as_registered(task).aenqueue(*args, **kwargs)
         return self._enqueued(new_result(task, job.id, args, kwargs))
 
-    def _enqueued(self, result: AnyResult) -> AnyResult:
+    def _enqueued(self, result: TaskResult[P, R]) -> TaskResult[P, R]:
         task_enqueued.send(type(self), task_result=result)
         return result
 

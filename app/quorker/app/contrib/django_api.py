@@ -4,6 +4,8 @@ called otherwise. What must not live here: anything of our own.
 
 from __future__ import annotations
 
+# pyright: reportMissingModuleSource=false
+# The backport, which is what an older Django has, is typed by the stubs of the original.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias
 

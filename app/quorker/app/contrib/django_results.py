@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from django.conf import settings
 from django.utils.module_loading import import_string
@@ -24,6 +24,9 @@ from quorker.app.contrib.django_api import (
 from quorker.app.payload import decode_call, decode_result
 from quorker.core.jobs.lifecycle import ENDED, PROCESSING, SUCCEEDED
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
 OTHER_ERRORS: Final = "quorker.core.errors.QuorkerError"
 
 
@@ -35,10 +38,12 @@ def task_at(path: str) -> AnyTask:
         found = None
     if not isinstance(found, Task):
         raise TaskResultDoesNotExist(f"{path} is no Django task")
-    return found
+    return cast("AnyTask", found)
 
 
-def new_result(task: AnyTask, job_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> AnyResult:
+def new_result(
+    task: Task[P, R], job_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> TaskResult[P, R]:
     """Of a task that was enqueued just now."""
     return TaskResult(
         task=task,

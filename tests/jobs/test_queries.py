@@ -33,6 +33,7 @@ from quorker.core.jobs.commands import (
     SetQueuePaused,
     SetRangeInHash,
     SetRecurring,
+    StartRules,
     Subscribe,
     encode,
 )
@@ -84,6 +85,7 @@ def filled() -> Store:
         NewJob("b", parent_id="#0"),
         NewJob("c", delay_ms=5000, queue="mail", headers=(("trace", "1"),)),
     )
+    store.enqueue(NewJob("d", queue="limited", start=StartRules("k", 1)))
     store.apply(CreateJob("mine", "d", b"", "mail", (("p", None),), 10_000))
     store.apply(SetJobState("mine", "Odd", "because", (("k", "v"),)))
     for queue, job_id in [("mail", "mine"), ("mail", "ghost"), ("mail", "mine")]:

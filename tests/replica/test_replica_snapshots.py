@@ -93,3 +93,33 @@ def test_a_restarted_replica_goes_on_from_its_snapshot_and_log(small: Any) -> No
     small.sessions[3].open(small.now_ms)
     small.advance(500)
     assert small.replicas[3].store.digest() == small.replicas[1].store.digest()
+
+
+def test_what_the_log_was_cut_off_from_is_not_saved(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A snapshot of the leader has taken the place of the log, and is still being written: an own one of what is applied
+    would be older than the log. A member died of it that had saved one meanwhile."""
+    enqueue_many(small, 8)
+    small.cut = {3}
+    for number in range(60):
+        small.submit(1 + number % 2, EnqueueJobs((NewJob("t", b"x", queue="q"),)))
+    replica, written = small.replicas[3], Replica.persisted
+    held: list[int] = []
+
+    def persisted(self: Replica, seq: int) -> None:
+        if self is replica:
+            held.append(seq)
+        else:
+            written(self, seq)
+
+    monkeypatch.setattr(Replica, "persisted", persisted)
+    small.cut = set()
+    small.advance(1_000)
+    assert max(small.snapshots, key=lambda each: each.index).index > replica.raft.applied_index
+    assert replica.raft.applied_index < replica.raft.log.first_index - 1
+    replica.request_snapshot()
+    assert replica.saving is None
+    monkeypatch.undo()
+    for seq in held:
+        replica.persisted(seq)
+    small.advance(3_000)
+    assert replica.store.digest() == small.replicas[1].store.digest()

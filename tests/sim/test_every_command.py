@@ -37,6 +37,7 @@ class Sent:
         self.by_clients: set[type[Any]] = set()
         self.by_leaders: set[type[Any]] = set()
         self.preconditions: set[type[Any]] = set()
+        self.start_rules: set[str] = set()  # names of those that say something
 
     def take(self, cluster: JobsCluster) -> None:
         for entry in cluster.world.oracles.committed:
@@ -51,6 +52,9 @@ class Sent:
         if isinstance(command, c.Batch):
             kinds |= {type(op) for op in command.ops}
             self.preconditions |= {type(each) for each in command.preconditions}
+        for job in command.jobs if isinstance(command, c.EnqueueJobs) else ():
+            given, nothing = (job.start or c.StartRules())._asdict(), c.StartRules()._asdict()
+            self.start_rules |= {name for name, value in given.items() if value != nothing[name]}
         (self.by_clients if is_client or isinstance(command, c.OpenSession) else self.by_leaders).update(
             kinds
         )
@@ -61,7 +65,7 @@ class Sent:
             *(set(BY_LEADERS) - self.by_leaders),
             *(set(get_args(c.Precondition)) - self.preconditions),
         }
-        return sorted(each.__name__ for each in wanted)
+        return sorted([each.__name__ for each in wanted] + list(set(c.StartRules._fields) - self.start_rules))
 
 
 def test_some_run_sends_every_command() -> None:

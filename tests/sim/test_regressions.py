@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from quorker.sim.cases.case import Case, Fault, FaultKind, Op, OpKind, Target
+from quorker.sim.cases.expansion import JOBS, expand
 from quorker.sim.cases.scenario import load
 from quorker.sim.disks.disk import DiskKnobs
 from quorker.sim.mutants.cases import forwarded_reads
@@ -23,6 +24,12 @@ def test_a_first_joiner_gets_in_over_a_snapshot_that_does_not_name_it() -> None:
     """The leader's only snapshot was older than the membership; the new node refused it for ever."""
     case = Case(seed=1, voters=1, spares=1, chaos_ns=400 * MS, ops=(Op(200 * MS, OpKind.ADD_VOTER, 2),))
     assert run_case(case).violation is None
+
+
+def test_a_line_to_a_member_that_is_down_does_not_outlive_its_rebirth() -> None:
+    """The twin of the driver let a client hold a line on which nobody had heard that it came: what it was granted
+    before it spoke again was never told to it, and its lease lasted for ever."""
+    assert run_case(expand(8102006, JOBS)).violation is None
 
 
 def test_members_campaign_again_after_their_disks_have_recovered() -> None:

@@ -46,6 +46,8 @@ def fields_of(option: CallOptions) -> tuple[Any, ...]:
         option.retry_headers + option.headers,
         option.tags,
         option.retention_ms,
+        "",
+        None,
     )
 
 

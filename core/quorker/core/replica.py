@@ -575,12 +575,16 @@ class Replica:
             self.request_snapshot()
 
     def request_snapshot(self) -> None:
-        """Start a snapshot of what is applied now, unless one is under way or nothing is new."""
+        """Start a snapshot of what is applied now, unless one is under way or nothing is new.
+
+        Nor where that is behind the log already: a newer one from the leader has taken its place, and is on its way.
+        """
         index = self.raft.applied_index
         if self.saving is not None or self.loading is not None or index <= self._snapshot_index:
             return
         term = self.raft.log.term_at(index)
-        assert term is not None, "what was applied since the last snapshot is still in the log"
+        if term is None:
+            return
         meta = SnapshotMeta(index, term, self.raft.conf_state)
         self.saving, self._snapshot_index = meta, index
         self._bytes_before_snapshot, self._bytes_since_snapshot = self._bytes_since_snapshot, 0

@@ -42,6 +42,9 @@ HEADERS_MAX: Final = 32
 TAGS_MAX: Final = 16
 RETRIES_MAX: Final = 1000
 SESSION_SLOTS_MAX: Final = 1024
+START_LIMIT_MAX: Final = 1_000_000
+RATE_MS_MAX: Final = 31 * 24 * 3600 * 1000  # so long is a key remembered that nobody stands under
+BURST_MAX: Final = 10_000
 
 
 class BadCommand(ValueError):

@@ -68,6 +68,7 @@ from quorker.core.jobs.new_job import (
     JobGrant,
     NewJob,
     RetryPolicy,
+    StartRules,
     grant_from_wire,
     grant_to_wire,
     new_job_from_wire,
@@ -163,6 +164,7 @@ __all__ = [
     "SetQueuePaused",
     "SetRangeInHash",
     "SetRecurring",
+    "StartRules",
     "Step",
     "Subscribe",
     "TriggerRecurring",
@@ -378,7 +380,8 @@ class ReleaseLock:
 
 @record
 class ReleaseDue:
-    """Enqueue scheduled jobs that are due, go on with continuations left over; in pieces. Value: how many."""
+    """Enqueue scheduled jobs that are due, delete those that are too late, go on with continuations left over; in
+    pieces. Value: how many."""
 
     OP: ClassVar[int] = 79
 

@@ -12,7 +12,7 @@ from quorker.core.jobs.lifecycle import DELETED, ENQUEUED, SCHEDULED, is_hopeles
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.records import Job
 from quorker.core.jobs.tables import Tables
-from quorker.core.jobs.transitions import enter
+from quorker.core.jobs.transitions import await_start, enter
 
 
 def resolve(tables: Tables, budget: int) -> int:
@@ -60,6 +60,7 @@ def make_available(tables: Tables, job: Job, reason: str) -> Job:
     """Enqueue a released job now, or schedule it if it was asked to start later."""
     spec = job.spec
     due_wt = start_of(tables, spec)
+    await_start(tables, job, due_wt or tables.wt)
     if due_wt:
         return enter(tables, job, SCHEDULED, reason, (("due_wt", due_wt),), due_wt=due_wt)
     job = enter(tables, job, ENQUEUED, reason)

@@ -73,6 +73,7 @@ def _revive(tables: Tables, job: Job, state: str, why: str, due_wt: int = 0) -> 
     counted = 0 if job.state in ENDED else KEEP
     data = (("due_wt", due_wt),) if due_wt else ()
     job = withdraw(tables, job, why)
+    tables.set_start_by(job.id, 0)  # whoever moves it by hand has decided when it runs
     return enter(tables, job, state, f"{why} by hand", data, due_wt=due_wt, failures=counted, lost=counted)
 
 

@@ -11,6 +11,7 @@ from quorker.core.jobs.lifecycle import PROCESSING, TAKEABLE
 from quorker.core.jobs.new_job import JobGrant
 from quorker.core.jobs.outcome import Notice
 from quorker.core.jobs.records import Job, Lease, LeaseKind, Queue, Session
+from quorker.core.jobs.start_rules import may_start, started_under
 from quorker.core.jobs.tables import Tables
 from quorker.core.jobs.transitions import enter
 
@@ -59,13 +60,13 @@ def settle(tables: Tables) -> None:
 
 
 def _can_give(queue: Queue) -> bool:
-    return bool(queue.length and queue.ready and not queue.paused)
+    return bool(queue.ready and not queue.paused and queue.has_next)
 
 
 def _drain(tables: Tables, queue: Queue) -> None:
     """Only this queue has something for a ready session, so none of them prefers another."""
     sessions, ready = tables.sessions, queue.ready
-    while ready and queue.length and tables.tokens_left:
+    while ready and queue.has_next and tables.tokens_left:
         _give(tables, sessions[next(iter(ready))], queue)
 
 
@@ -95,9 +96,11 @@ def _give(tables: Tables, session: Session, queue: Queue) -> None:
 
 def take_next(tables: Tables, queue: Queue) -> Job | None:
     """Take the next job that can run out of the queue; entries that lead nowhere are dropped on the way."""
-    while queue.length:
+    while queue.has_next and tables.tokens_left:
         job = tables.jobs.get(tables.pop_from_queue(queue))
-        if job is not None and not job.token and job.state in TAKEABLE:
+        if job is None or job.token or job.state not in TAKEABLE:
+            continue
+        if job.spec.start is None or may_start(tables, queue, job, job.spec.start):
             return job
     return None
 
@@ -108,7 +111,8 @@ def grant(tables: Tables, session: Session, queue_name: str, job: Job, kind: Lea
     spec = job.spec
     job = enter(tables, job, PROCESSING, "", (("worker", session.name), ("token", token)), token=token)
     deadline = tables.lt + spec.timeout_ms + tables.limits.timeout_grace_ms if spec.timeout_ms else 0
-    tables.add_lease(Lease(token, job.id, queue_name, session.id, kind, tables.lt, tables.wt, deadline))
+    key = started_under(tables, job) if spec.start is not None else ""
+    tables.add_lease(Lease(token, job.id, queue_name, session.id, kind, tables.lt, tables.wt, deadline, key))
     return _granted(job, token, queue_name)
 
 

@@ -17,8 +17,9 @@ from quorker.core.jobs.locks import try_lock, unlock
 from quorker.core.jobs.maintenance import maintain
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.outcome import Value
-from quorker.core.jobs.records import Lease, LeaseKind, StateRecord
+from quorker.core.jobs.records import Job, Lease, LeaseKind, StateRecord
 from quorker.core.jobs.retention import evict
+from quorker.core.jobs.start_rules import may_start, started_under
 from quorker.core.jobs.tables import Tables
 from quorker.core.jobs.transitions import add_record, born, set_state
 
@@ -120,18 +121,20 @@ def fetch_next(tables: Tables, command: commands.FetchNext) -> tuple[str, str, i
         return None
     for name in command.queues:
         queue = tables.queues.get(name)
-        while queue is not None and queue.length and not queue.paused:
-            job_id = tables.pop_from_queue(queue)
-            if job_id in tables.jobs:
-                return _fetch(tables, name, job_id)
+        while queue is not None and queue.has_next and not queue.paused and tables.tokens_left:
+            job = tables.jobs.get(tables.pop_from_queue(queue))
+            rules = job.spec.start if job is not None else None
+            if job is not None and (rules is None or may_start(tables, queue, job, rules)):
+                return _fetch(tables, name, job)
     return None
 
 
-def _fetch(tables: Tables, queue: str, job_id: str) -> tuple[str, str, int]:
+def _fetch(tables: Tables, queue: str, job: Job) -> tuple[str, str, int]:
     token = tables.next_token()
     holder = tables.session.id if tables.session else 0
-    tables.add_lease(Lease(token, job_id, queue, holder, LeaseKind.FETCHED, tables.lt, tables.wt))
-    return job_id, queue, token
+    key = started_under(tables, job) if job.spec.start is not None else ""
+    tables.add_lease(Lease(token, job.id, queue, holder, LeaseKind.FETCHED, tables.lt, tables.wt, 0, key))
+    return job.id, queue, token
 
 
 def _fetched(tables: Tables, token: int) -> Lease | None:

@@ -92,7 +92,9 @@ def due_commands(tables: Tables, wanted: Limits, lt: int, wt: int, *, has_space:
     if sessions:
         found.append(encode(ExpireSessions(tuple(sessions))))
     start = next_start(tables)
-    if tables.unresolved or tables.stirred or (start is not None and start <= wt):
+    opening = _next_opening(tables)
+    is_due = (start is not None and start <= wt) or (opening is not None and opening <= lt)
+    if tables.unresolved or tables.stirred or is_due:
         found.append(encode(ReleaseDue()))
     retention = next_retention(tables)
     if retention is not None and retention <= lt:
@@ -111,11 +113,20 @@ def next_due(tables: Tables, wanted: Limits, *, has_space: bool = True) -> tuple
     due_wt = _earliest(next_start(tables), next_slot_due(tables) if has_space else None)
     if tables.unresolved or wanted != tables.limits or tables.stirred:
         return tables.lt, due_wt
-    return _earliest(next_session_expiry(tables), next_retention(tables), _next_lease(tables)), due_wt
+    due_lt = _earliest(
+        next_session_expiry(tables), next_retention(tables), _next_lease(tables), _next_opening(tables)
+    )
+    return due_lt, due_wt
 
 
 def _earliest(*instants: int | None) -> int | None:
     return min((each for each in instants if each is not None), default=None)
+
+
+def _next_opening(tables: Tables) -> int | None:
+    """When a rate allows another start; whatever entry comes then opens its key."""
+    first = tables.limiters.due.first()
+    return first[0] if first else None
 
 
 def _next_lease(tables: Tables) -> int | None:

@@ -33,6 +33,28 @@ class RetryPolicy(NamedTuple):
     on_exceed: ON_EXCEED = "fail"
 
 
+class StartRules(NamedTuple):
+    """When a job may start. With a `key`: while fewer than `limit` jobs of it are in workers' hands (0: any number), and
+    at most `rate` times in `rate_ms` of log time, evenly, with `burst` at once after a pause (rate 0: any time).
+
+    Its first start must be sooner than `within_ms` after it could have started at the earliest, and before the instant
+    `by_wt`; else it is deleted (0: any time will do).
+    """
+
+    key: str = ""
+    limit: int = 0
+    rate: int = 0
+    rate_ms: int = 0
+    burst: int = 1
+    within_ms: int = 0
+    by_wt: int = 0
+
+    @property
+    def interval_us(self) -> int:
+        """Between two starts, rounded up, so that no stretch of `rate_ms` has more than `rate`."""
+        return -(-self.rate_ms * 1000 // self.rate)
+
+
 class NewJob(NamedTuple):
     """One job to enqueue. Also kept in the store, unchanged, as what was asked for.
 
@@ -40,7 +62,8 @@ class NewJob(NamedTuple):
     made and the holder's id is returned; the key is held for `unique_ms` of log time, or with 0 until the job ends.
     `parent_id`: the job waits for that one to end as `on` says; `#k` means the k-th job (from 0) of the same command,
     `batch#ID` a batch of jobs. `retention_ms`: how long to keep it after it succeeded or was deleted; 0 means the store's
-    default. `batch_id`: the batch that it is a member of.
+    default. `batch_id`: the batch that it is a member of. `start`: limits under a key, and how late is too
+    late.
     """
 
     task: str
@@ -59,6 +82,7 @@ class NewJob(NamedTuple):
     tags: tuple[str, ...] = ()
     retention_ms: int = 0
     batch_id: str = ""
+    start: StartRules | None = None
 
 
 _PLAIN: Final = tuple(NewJob("", b""))[3:]  # all that comes after the queue, left out
@@ -84,6 +108,16 @@ class JobGrant(NamedTuple):
 def retry_policy_from_wire(value: Any) -> RetryPolicy:
     """A `RetryPolicy` out of its array. Raises `BadCommand`."""
     return from_wire(RetryPolicy, bounds.array("retry policy", value))
+
+
+def start_rules_from_wire(value: Any) -> StartRules:
+    """`StartRules` out of their array: a key limits something, and nothing is limited without one. Raises `BadCommand`."""
+    rules = from_wire(StartRules, bounds.array("start rules", value))
+    if bool(rules.key) != bool(rules.limit or rules.rate):
+        bounds.refuse("limit key", "goes with a limit or a rate, and they with it")
+    if bool(rules.rate) != bool(rules.rate_ms) or rules.rate > rules.rate_ms:
+        bounds.refuse("rate", "must be from 1 to as many starts as its time has milliseconds")
+    return rules
 
 
 def new_job_from_wire(value: Any) -> NewJob:
@@ -131,6 +165,16 @@ declare(
     bounds.on_exceed,
 )
 declare(
+    StartRules,
+    bounds.text("limit key", 0, bounds.KEY_CHARS_MAX),
+    bounds.whole("limit", 0, bounds.START_LIMIT_MAX),
+    bounds.whole("rate", 0, bounds.START_LIMIT_MAX),
+    bounds.whole("rate time", 0, bounds.RATE_MS_MAX),
+    bounds.whole("burst", 1, bounds.BURST_MAX),
+    bounds.DURATION,
+    bounds.INSTANT,
+)
+declare(
     NewJob,
     bounds.TASK,
     bounds.ARGS,
@@ -148,6 +192,7 @@ declare(
     bounds.TAGS,
     bounds.DURATION,
     bounds.MAYBE_BATCH_ID,
+    bounds.maybe(start_rules_from_wire),
 )
 declare(
     JobGrant,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from heapq import merge
-from itertools import islice
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs import bounds
 from quorker.core.jobs.lifecycle import AWAITING, ENQUEUED
+from quorker.core.jobs.limiters import Line
 from quorker.core.jobs.queries_form import (
     COUNT,
     CURSOR,
@@ -28,7 +29,7 @@ from quorker.core.jobs.queries_form import (
     need,
     page_end,
 )
-from quorker.core.jobs.records import Job, Lease, Queue, StateRecord
+from quorker.core.jobs.records import Job, Lease, Place, Queue, StateRecord
 from quorker.core.jobs.tables import Tables
 from quorker.core.jobs.timeline import Timeline
 
@@ -81,7 +82,8 @@ def job_parameters(tables: Tables, job_id: str) -> dict[str, str | None] | None:
 def job_details(tables: Tables, job_id: str) -> Fields | None:
     """Everything about a job, history newest first. `expires_in_ms`: None for never.
 
-    `leases`: how many hold it; `lease`: that of the worker which runs it, or None.
+    `leases`: how many hold it; `lease`: that of the worker which runs it, or None. `waits_for_limit`: is it in a line that
+    its key leaves no room for. `start_by_wt`: when it is deleted unless it has started, 0 for never.
     """
     found = tables.jobs.get(job_id)
     if found is None:
@@ -102,9 +104,24 @@ def job_details(tables: Tables, job_id: str) -> Fields | None:
         "lease": _lease_fields(tables, lease) if lease else None,
         "queues": sorted({place.queue for place in tables.places.get(job_id, ())}),
         "parent": _parent_fields(tables, found),
+        "limit_key": found.spec.start.key if found.spec.start else "",
+        "waits_for_limit": _waits_for_limit(tables, found),
+        "start_by_wt": tables.start_by.get(job_id, 0),
         "continuations": list(islice(tables.index.children.get(job_id, ()), 1000)),
         "batch": found.spec.batch_id or None,
     }
+
+
+def _waits_for_limit(tables: Tables, of: Job) -> bool:
+    """Every place that it has is in a line which stands still, or behind the first of one."""
+    places = tables.places.get(of.id, ())
+    return bool(places) and all(_is_held_up(tables, place) for place in places)
+
+
+def _is_held_up(tables: Tables, place: Place) -> bool:
+    if not place.key:
+        return False
+    return tables.limiters.by_key[place.key].lines[place.queue].offer is None
 
 
 def _retry_fields(of: Job) -> Fields | None:
@@ -261,7 +278,8 @@ def enqueued_jobs(tables: Tables, queue: str, start: int, count: int) -> list[En
     found = tables.queues.get(queue)
     if found is None:
         return []
-    ids = _entries(found, start, page_end(start, count))
+    entries = _entries_with_lines if found.lined else _entries
+    ids = entries(tables, found, start, page_end(start, count))
     return [_queue_entry(tables, job_id) for job_id in ids]
 
 
@@ -270,7 +288,25 @@ def _queue_entry(tables: Tables, job_id: str) -> Entry:
     return job_id, None if found is None else _summary(found) | {"in_state": found.state == ENQUEUED}
 
 
-def _entries(queue: Queue, start: int, stop: int) -> list[str]:
+def _entries_with_lines(tables: Tables, queue: Queue, start: int, stop: int) -> list[str]:
+    """The same, with the lines of keys among the lanes: in the order in which all would start if there were no limits."""
+    lines = (limiter.lines.get(queue.name) for limiter in tables.limiters.by_key.values())
+    orders = [_in_line(line) for line in lines if line is not None]
+    return [job_id for _, _, job_id in islice(merge(_in_lanes(queue), *orders), start, stop)]
+
+
+def _in_line(line: Line) -> Iterator[tuple[int, int, str]]:
+    return ((negative, position, line.entries[position][0]) for negative, position in line.rows)
+
+
+def _in_lanes(queue: Queue) -> Iterator[tuple[int, int, str]]:
+    for priority in queue.priorities:
+        lane = queue.lanes[priority]
+        for position, job_id in chain(reversed(lane.front.items()), lane.back):
+            yield -priority, position, job_id
+
+
+def _entries(_: Tables, queue: Queue, start: int, stop: int) -> list[str]:
     """Job ids of rank `start` (inclusive) to `stop` (exclusive), most urgent priority first, heads first."""
     found: list[str] = []
     for priority in queue.priorities:
@@ -310,7 +346,7 @@ def queue_counts(tables: Tables, queue: str) -> tuple[int, int]:
 def has_waiting(tables: Tables, queues: tuple[str, ...]) -> bool:
     """Is there anything to fetch from one of the queues now."""
     found = (tables.queues.get(name) for name in queues)
-    return any(queue is not None and queue.length and not queue.paused for queue in found)
+    return any(queue is not None and queue.has_next and not queue.paused for queue in found)
 
 
 def unique_key_holder(tables: Tables, key: str) -> str | None:

@@ -18,6 +18,7 @@ from quorker.core.jobs.lifecycle import (
     PROCESSING,
     QUARANTINED,
 )
+from quorker.core.jobs.limiters import Limiter
 from quorker.core.jobs.queries_form import COUNT, KEY, START, TOKEN, Query, maybe, need, page_end
 from quorker.core.jobs.queries_jobs import enqueued_jobs, scheduled_count
 from quorker.core.jobs.records import Lock, Queue, Session
@@ -33,7 +34,8 @@ LAST_INSTANT_MS: Final = 253_402_300_799_999  # the end of the year 9999, where 
 
 
 def statistics(tables: Tables) -> Fields:
-    """How many of everything. `succeeded` and `deleted` are totals since the beginning, the rest is what is there."""
+    """How many of everything. `succeeded` and `deleted` are totals since the beginning, the rest is what is there.
+    `limits`: keys that are in use; `limited`: jobs enqueued under one."""
     count = tables.index.count
     sets, counters = tables.collections.sets, tables.collections.counters
     return {
@@ -52,6 +54,8 @@ def statistics(tables: Tables) -> Fields:
         "awaiting": count(AWAITING),
         "quarantined": count(QUARANTINED),
         "jobs": len(tables.jobs),
+        "limits": len(tables.limiters.by_key),
+        "limited": sum(queue.lined for queue in tables.queues.values()),
     }
 
 
@@ -164,6 +168,28 @@ def _lock_fields(tables: Tables, of: Lock) -> Fields:
     }
 
 
+def limits(tables: Tables, start: int, count: int) -> list[Fields]:
+    """Keys by name. `holders`: jobs of it in workers' hands; `waiting`: enqueued under it; `next_lt`: the log time at which
+    its rate allows another start, 0 for now."""
+    known = tables.limiters.by_key
+    return [_limit_fields(known[key]) for key in sorted(known)[start : page_end(start, count)]]
+
+
+def limit(tables: Tables, key: str) -> Fields | None:
+    """One key; None when nobody stands or runs under it."""
+    found = tables.limiters.by_key.get(key)
+    return _limit_fields(found) if found else None
+
+
+def _limit_fields(of: Limiter) -> Fields:
+    return {
+        "key": of.key,
+        "holders": of.holders,
+        "waiting": of.waiting,
+        "next_lt": of.due_lt if of.closed else 0,
+    }
+
+
 def clock(tables: Tables) -> Fields:
     """Log time and wall time of the last applied entry, in ms."""
     return {"lt": tables.lt, "wt": tables.wt}
@@ -226,6 +252,8 @@ QUERIES: Final[dict[str, Query]] = {
     "locks": Query(locks, {"start": START, "count": COUNT}),
     "lock": Query(lock, {"resource": KEY}),
     "lock_ticket": Query(lock_ticket, {"resource": KEY, "ticket": TOKEN}),
+    "limits": Query(limits, {"start": START, "count": COUNT}),
+    "limit": Query(limit, {"key": KEY}),
     "clock": Query(clock),
     "health": Query(health),
 }

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
 
 from quorker.core.jobs.bounds import MISFIRE, Pairs
+from quorker.core.jobs.collections_ordered import OrderedRows
 from quorker.core.jobs.lifecycle import FAILED, SUCCEEDED
 from quorker.core.jobs.new_job import NewJob
 from quorker.core.jobs.outcome import Reply
@@ -78,7 +79,8 @@ class LeaseKind(IntEnum):
 
 class Lease(NamedTuple):
     """A session's hold on a job. `session` is 0 for a fetch outside any session; `since_lt` moves with a renewal.
-    `deadline_lt`: when a dispatched job that is still not reported has failed by timeout; 0 without one."""
+    `deadline_lt`: when a dispatched job that is still not reported has failed by timeout; 0 without one. `limit_key`:
+    the key that it counts under; "" for none."""
 
     token: int
     job_id: str
@@ -88,14 +90,17 @@ class Lease(NamedTuple):
     since_lt: int
     since_wt: int
     deadline_lt: int = 0
+    limit_key: str = ""
 
 
 class Place(NamedTuple):
-    """Where a job id stands in a queue. Positions ascend from the head: negative ones were put back there."""
+    """Where a job id stands in a queue. Positions ascend from the head: negative ones were put back there. `key`: the one
+    whose line it stands in; "" in a lane."""
 
     queue: str
     priority: int
     position: int
+    key: str = ""
 
 
 class Lane:
@@ -113,14 +118,18 @@ class Lane:
 
 class Queue:
     """A queue. `lanes` by priority, `priorities` those that have entries, most urgent first; `fetched`: what was
-    taken from it and is still held, by token; `ready`: sessions with a free slot for it, in their turn."""
+    taken from it and is still held, by token; `ready`: sessions with a free slot for it, in their turn. `length` counts
+    `lined` as well, those who stand in lines of keys; `open_lines`: (-priority, position, key) of the heads of lines
+    whose key has room."""
 
     __slots__ = (
         "author",
         "fetched",
         "lanes",
         "length",
+        "lined",
         "name",
+        "open_lines",
         "paused",
         "paused_wt",
         "priorities",
@@ -132,12 +141,18 @@ class Queue:
         self.name = name
         self.lanes: dict[int, Lane] = {}
         self.priorities: list[int] = []
-        self.length = 0
+        self.length = self.lined = 0
+        self.open_lines: OrderedRows[tuple[int, int, str]] = OrderedRows()
         self.fetched: dict[int, str] = {}
         self.ready: dict[int, None] = {}
         self.paused = False
         self.reason = self.author = ""
         self.paused_wt = 0
+
+    @property
+    def has_next(self) -> bool:
+        """Is there anything to take out of it now."""
+        return self.length > self.lined or bool(self.open_lines)
 
 
 class Waiter(NamedTuple):

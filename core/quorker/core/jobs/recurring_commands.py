@@ -43,6 +43,8 @@ def _every(value: Any) -> int:
 def _template(value: Any) -> NewJob:
     """A job that is made anew for every slot: when it runs and what it waits for is not its own affair."""
     job = new_job_from_wire(value)
+    if job.start is not None and job.start.by_wt:
+        refuse("job", "a recurring job has no instant at which it is too late: say how long after its slot")
     if job.at_wt is not None or job.delay_ms or job.parent_id or job.batch_id:
         refuse(
             "job",

@@ -17,6 +17,7 @@ import msgpack  # type: ignore[import-untyped]  # no stubs are published
 from quorker.core.errors import CorruptionError
 from quorker.core.jobs import snapshot_rows
 from quorker.core.jobs.collections_snapshot import CollectionsView
+from quorker.core.jobs.limiters import Line
 from quorker.core.jobs.records import Job, JobBatch, Lease, Recurring, UniqueKey
 from quorker.core.jobs.snapshot_rows import Head, Row
 from quorker.core.jobs.tables import Tables
@@ -51,6 +52,9 @@ class SnapshotView(NamedTuple):
     locks: list[Row]
     unique_keys: list[UniqueKey]
     collections: CollectionsView
+    limiters: list[Row]
+    lines: list[Line]
+    start_by: list[tuple[str, int]]
     unresolved: list[str]
     recurring: list[Recurring]
     stirred: list[str]
@@ -84,12 +88,15 @@ class SnapshotView(NamedTuple):
     def _rows(self) -> Iterator[Row]:
         yield (FORMAT, VERSION, *self.head)
         yield from self.queues
+        yield from self.limiters
         for name, priority, parts in self.entries:
             yield from snapshot_rows.entry_rows(name, priority, parts)
+        for line in self.lines:
+            yield from snapshot_rows.line_rows(line)
         yield from map(snapshot_rows.job_row, self.jobs)
         yield from self.sessions
         for lease in self.leases:
-            yield (snapshot_rows.LEASE, *lease)
+            yield snapshot_rows.lease_row(lease)
         yield from self.locks
         for unique in self.unique_keys:
             yield (snapshot_rows.UNIQUE_KEY, *unique)
@@ -97,6 +104,7 @@ class SnapshotView(NamedTuple):
             yield (snapshot_rows.COLLECTION, *row)
         for batch in self.batches:
             yield (snapshot_rows.BATCH, *batch)
+        yield from snapshot_rows.start_by_rows(self.start_by)
         yield from snapshot_rows.unresolved_rows(self.unresolved)
         for entry in self.recurring:
             yield (snapshot_rows.RECURRING, *entry)
@@ -119,6 +127,9 @@ def take(tables: Tables) -> SnapshotView:
         [snapshot_rows.lock_row(lock) for lock in tables.locks.values()],
         list(tables.unique_keys.values()),
         tables.collections.freeze(),
+        [snapshot_rows.limiter_row(limiter) for limiter in tables.limiters.by_key.values()],
+        [line.copy() for limiter in tables.limiters.by_key.values() for line in limiter.lines.values()],
+        list(tables.start_by.items()),
         list(tables.unresolved),
         list(tables.recurring.values()),
         list(tables.stirred),

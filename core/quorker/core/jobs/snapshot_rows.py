@@ -11,8 +11,9 @@ from itertools import chain, islice
 from typing import Any, Final, TypeAlias
 
 from quorker.core.jobs.collections import Collections
+from quorker.core.jobs.limiters import Limiter, Line
 from quorker.core.jobs.limits import Limits
-from quorker.core.jobs.new_job import NewJob, RetryPolicy
+from quorker.core.jobs.new_job import NewJob, RetryPolicy, StartRules
 from quorker.core.jobs.records import (
     Job,
     JobBatch,
@@ -45,8 +46,13 @@ UNRESOLVED: Final = 9
 END: Final = 10
 RECURRING: Final = 11
 BATCH: Final = 13
+LIMITER: Final = 20
+LINE: Final = 21
+START_BY: Final = 22
 SEGMENT_ITEMS: Final = 256
 LAST_OF_HISTORY: Final = -1
+_NEWEST: Final = NewJob._fields.index("start")
+_NOTHING_NEW: Final = tuple(NewJob(""))[_NEWEST:]
 
 
 # --- records to rows ---
@@ -73,7 +79,32 @@ def job_row(job: Job) -> Row:
         where = LAST_OF_HISTORY
     else:
         where = next((at for at, each in enumerate(history) if each is current), current)
-    return (JOB, *job[:4], where, *job[5:])
+    return (JOB, job.id, _spec_row(job.spec), *job[2:4], where, *job[5:])
+
+
+def _spec_row(spec: NewJob) -> Row:
+    """Without the newest fields where nothing is in them."""
+    return spec[:_NEWEST] if spec[_NEWEST:] == _NOTHING_NEW else spec
+
+
+def lease_row(lease: Lease) -> Row:
+    return (LEASE, *lease) if lease.limit_key else (LEASE, *lease[:-1])
+
+
+def limiter_row(limiter: Limiter) -> Row:
+    return (LIMITER, limiter.key, limiter.tat_us, limiter.closed, limiter.due_lt)
+
+
+def line_rows(line: Line) -> Iterator[Row]:
+    """(-priority, position, job id, limit, does it have a rate), the head first, in segments."""
+    entries = ((*row, *line.entries[row[1]]) for row in line.rows)
+    while segment := tuple(islice(entries, SEGMENT_ITEMS)):
+        yield (LINE, line.queue.name, line.key, segment)
+
+
+def start_by_rows(instants: list[tuple[str, int]]) -> Iterator[Row]:
+    for start in range(0, len(instants), SEGMENT_ITEMS):
+        yield (START_BY, instants[start : start + SEGMENT_ITEMS])
 
 
 def queue_row(queue: Queue) -> Row:
@@ -144,6 +175,9 @@ class Reader:
             COLLECTION: self._collections.append,
             UNRESOLVED: self._unresolved,
             RECURRING: self._recurring,
+            LIMITER: self._limiter,
+            LINE: self._line,
+            START_BY: self._start_by,
             END: self._end,
             BATCH: self._batch,
         }
@@ -176,6 +210,7 @@ class Reader:
         for session in sorted(tables.sessions.values(), key=lambda each: each.turn):
             for name in session.queues if session.turn else ():
                 tables.queues[name].ready[session.id] = None
+        tables.limiters.opened.clear()
         tables.collections = Collections.restore(self._collections)
 
     def _queue(self, fields: Row) -> None:
@@ -231,6 +266,21 @@ class Reader:
     def _unique_key(self, fields: Row) -> None:
         self._tables.add_unique_key(UniqueKey(*fields))
 
+    def _limiter(self, fields: Row) -> None:
+        key, tat_us, closed, due_lt = fields
+        limiter = self._tables.limiters.of(key)
+        limiter.tat_us, limiter.closed = tat_us, closed
+        self._tables.limiters.look_again(limiter, due_lt)
+
+    def _line(self, fields: Row) -> None:
+        name, key, entries = fields
+        for negative, position, *entry in entries:
+            self._tables.place_in_line(self._tables.queues[name], key, (negative, position), tuple(entry))
+
+    def _start_by(self, fields: Row) -> None:
+        for job_id, start_by_wt in fields[0]:
+            self._tables.set_start_by(job_id, start_by_wt)
+
     def _unresolved(self, fields: Row) -> None:
         (parent_ids,) = fields
         self._tables.unresolved.update(dict.fromkeys(parent_ids))
@@ -254,6 +304,8 @@ class Reader:
 def _spec(fields: Row) -> NewJob:
     """As it was written: its bounds were checked when it came in, and may have changed since."""
     spec = NewJob(*fields)
+    if spec.start is not None:
+        spec = spec._replace(start=StartRules(*spec.start))
     return spec if spec.retry is None else spec._replace(retry=RetryPolicy(*spec.retry))
 
 

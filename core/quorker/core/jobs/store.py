@@ -44,6 +44,7 @@ from quorker.core.jobs.sessions import (
     subscribe,
 )
 from quorker.core.jobs.snapshot import SnapshotView, load, take
+from quorker.core.jobs.start_rules import open_due
 from quorker.core.jobs.stats import count_ended
 from quorker.core.jobs.tables import EPOCH_MAX, INDEX_MAX, ORDINALS_FOR_COMMANDS, ORDINALS_MAX, Tables
 from quorker.core.jobs.transaction import batch, contract_op
@@ -135,6 +136,8 @@ class JobStore(Tables):
         if entry is not None:
             self.lt = max(self.lt, entry.lt)
             self.wt = max(self.wt, entry.wt)
+            if self.limiters.due:
+                open_due(self)
             for group in entry.groups:
                 self._apply_group(group)
         try:

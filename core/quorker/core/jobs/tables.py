@@ -13,6 +13,7 @@ from quorker.core.jobs.collections import Collections
 from quorker.core.jobs.collections_ordered import OrderedRows
 from quorker.core.jobs.ids import job_id_of
 from quorker.core.jobs.index import JobIndex
+from quorker.core.jobs.limiters import Limiters
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome
 from quorker.core.jobs.records import (
@@ -43,6 +44,7 @@ UNIQUE_KEY_BYTES: Final = 300
 QUEUE_BYTES: Final = 1500
 PLACE_BYTES: Final = 300
 BATCH_BYTES: Final = 1500
+START_BY_BYTES: Final = 250
 
 
 class Tables:
@@ -52,7 +54,9 @@ class Tables:
     `places`: where a job id stands in queues. `fetched`: the leases that must be renewed, the one longest without first.
     `deadlines`: (deadline_lt, token) of dispatched jobs with a timeout. `lock_expiry`: (expires_lt, resource).
     `unique_expiry`: (expires_lt, key). `recurring` by id, `recurring_ids` in order; `recurring_plan`: (next_wt, id) of
-    those that are neither paused nor resting, the ones that are not planned yet first. `unresolved`: ended parents whose continuations are not all dealt with.
+    those that are neither paused nor resting, the ones that are not planned yet first. `limiters`: keys under which
+    jobs are limited. `start_by`: the wall time at which it is too late for the first start of a job, `late`: (that, job
+    id). `unresolved`: ended parents whose continuations are not all dealt with.
     `chain`: the chained digest of all that was applied. `batches` by id, in order of creation, as in `batch_line`;
     `batch_expiry`: (expires_lt, batch id) of those that have ended.
     """
@@ -84,6 +88,9 @@ class Tables:
         self.session_expiry: list[tuple[int, int]] = []  # a heap of (expires_lt or earlier, session id)
         self.by_nonce: dict[int, int] = {}
         self.by_name: dict[str, dict[int, None]] = {}
+        self.limiters = Limiters()
+        self.start_by: dict[str, int] = {}
+        self.late: OrderedRows[tuple[int, str]] = OrderedRows()
         self.unresolved: dict[str, None] = {}
         self.stirred: dict[str, None] = {}  # queues that dispatch must look at before this apply ends
         self.ended_counts: dict[str, int] = {}  # what this apply adds to the statistics, by state
@@ -132,7 +139,7 @@ class Tables:
     @property
     def state_bytes(self) -> int:
         """An estimate of the memory in use; the same on every member."""
-        return self.bytes + self.collections.state_bytes
+        return self.bytes + self.collections.state_bytes + self.limiters.bytes
 
     # --- jobs ---
 
@@ -150,6 +157,19 @@ class Tables:
         del self.jobs[job.id]
         self.bytes -= job.size
         self.index.remove(job)
+        if self.start_by:
+            self.set_start_by(job.id, 0)
+
+    def set_start_by(self, job_id: str, start_by_wt: int) -> None:
+        """0: it may start at any time."""
+        old = self.start_by.pop(job_id, 0)
+        if old:
+            self.late.remove((old, job_id))
+            self.bytes -= START_BY_BYTES
+        if start_by_wt:
+            self.start_by[job_id] = start_by_wt
+            self.late.add((start_by_wt, job_id))
+            self.bytes += START_BY_BYTES
 
     # --- queues ---
 
@@ -173,8 +193,22 @@ class Tables:
         self._put(name, priority, -self.next_order(), job_id)
 
     def _put(self, name: str, priority: int, position: int, job_id: str) -> None:
-        self.place(self.queue(name), priority, position, job_id)
-        self.stirred[name] = None
+        job = self.jobs.get(job_id)
+        rules = job.spec.start if job is not None else None
+        if rules is not None and rules.key:
+            entry = (job_id, rules.limit, rules.rate > 0)
+            self.place_in_line(self.queue(name), rules.key, (-priority, position), entry)
+            self.stir_opened()
+        else:
+            self.place(self.queue(name), priority, position, job_id)
+            self.stirred[name] = None
+
+    def place_in_line(
+        self, queue: Queue, key: str, row: tuple[int, int], entry: tuple[str, int, bool]
+    ) -> None:
+        """Put an entry (job id, limit, does it have a rate) where it belongs in the line of a key."""
+        self.limiters.join(queue, key, row, entry)
+        self._remember(queue, entry[0], new_tuple(Place, (queue.name, -row[0], row[1], key)))
 
     def place(self, queue: Queue, priority: int, position: int, job_id: str) -> None:
         """Put an entry where it belongs: positions ascend, but for negative ones, each of which is a new head."""
@@ -186,23 +220,22 @@ class Tables:
             lane.back.append(position, job_id)
         else:
             lane.front[position] = job_id
+        self._remember(queue, job_id, new_tuple(Place, (queue.name, priority, position, "")))
+
+    def _remember(self, queue: Queue, job_id: str, place: Place) -> None:
         queue.length += 1
         self.bytes += PLACE_BYTES
-        place: Place = new_tuple(Place, (queue.name, priority, position))
         others = self.places.get(job_id)
         self.places[job_id] = (*others, place) if others else (place,)
 
     def pop_from_queue(self, queue: Queue) -> str:
-        """Take out the head of the most urgent lane; there is one (the caller knows)."""
-        priority, position, job_id = 0, 0, ""
-        for priority in queue.priorities:
-            lane = queue.lanes[priority]
-            if lane.front:
-                position, job_id = lane.front.popitem()
-                break
-            if lane.back.size:
-                position, job_id = lane.back.pop_first()
-                break
+        """Take out the head of the most urgent lane or open line; there is one (the caller knows)."""
+        offer = queue.open_lines.first() if queue.lined else None
+        if offer is not None and (queue.length == queue.lined or offer[:2] < self._head(queue)):
+            priority, position, job_id = 0, offer[1], self.limiters.leave(queue, offer[2], offer[:2])
+            self.stir_opened()
+        else:
+            priority, position, job_id = self._pop_from_lane(queue)
         queue.length -= 1
         self.bytes -= PLACE_BYTES
         if priority:
@@ -212,20 +245,57 @@ class Tables:
             self.places[job_id] = tuple([place for place in places if place.position != position])
         return job_id
 
+    @staticmethod
+    def _head(queue: Queue) -> tuple[int, int]:
+        """(-priority, position) of the head of the most urgent lane; there is one."""
+        for priority in queue.priorities:
+            lane = queue.lanes[priority]
+            if lane.front:
+                return -priority, next(reversed(lane.front))
+            first = lane.back.first()
+            if first is not None:
+                return -priority, first[0]
+        raise AssertionError("no lane of the queue has an entry")
+
+    @staticmethod
+    def _pop_from_lane(queue: Queue) -> tuple[int, int, str]:
+        """(priority, position, job id)."""
+        for priority in queue.priorities:
+            lane = queue.lanes[priority]
+            if lane.front:
+                return priority, *lane.front.popitem()
+            if lane.back.size:
+                return priority, *lane.back.pop_first()
+        return 0, 0, ""
+
     def take_from_queues(self, job_id: str) -> int:
         """Take out every entry of a job id; returns how many there were."""
         places = self.places.pop(job_id, ())
         for place in places:
             queue = self.queues[place.queue]
-            lane = queue.lanes[place.priority]
-            if place.position > 0:
-                lane.back.remove(place.position)
+            if place.key:
+                self.limiters.leave(queue, place.key, (-place.priority, place.position))
             else:
-                del lane.front[place.position]
+                self._take_from_lane(queue, place)
             queue.length -= 1
             self.bytes -= PLACE_BYTES
-            self._drop_empty_lane(queue, place.priority)
+        if places:
+            self.stir_opened()
         return len(places)
+
+    def _take_from_lane(self, queue: Queue, place: Place) -> None:
+        lane = queue.lanes[place.priority]
+        if place.position > 0:
+            lane.back.remove(place.position)
+        else:
+            del lane.front[place.position]
+        self._drop_empty_lane(queue, place.priority)
+
+    def stir_opened(self) -> None:
+        """Dispatch looks at the queues in which a line has been opened."""
+        if self.limiters.opened:
+            self.stirred.update(self.limiters.opened)
+            self.limiters.opened.clear()
 
     @staticmethod
     def _drop_empty_lane(queue: Queue, priority: int) -> None:
@@ -250,6 +320,8 @@ class Tables:
             self.deadlines.add((lease.deadline_lt, lease.token))
         if lease.session:
             self.sessions[lease.session].leases[lease.token] = None
+        if lease.limit_key:
+            self.limiters.hold(lease.limit_key)
 
     def renew_lease(self, lease: Lease, lt: int) -> None:
         """Moves it behind all others; its time never goes back."""
@@ -269,6 +341,9 @@ class Tables:
             self.deadlines.remove((lease.deadline_lt, lease.token))
         if lease.session:
             del self.sessions[lease.session].leases[lease.token]
+        if lease.limit_key:
+            self.limiters.let_go(lease.limit_key)
+            self.stir_opened()
 
     # --- locks and unique keys ---
 

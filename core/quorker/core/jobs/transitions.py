@@ -14,9 +14,11 @@ from quorker.core.jobs.lifecycle import (
     AWAITING,
     DELETED,
     ENDED,
+    ENQUEUED,
     FAILED,
     FINAL,
     PROCESSING,
+    SCHEDULED,
     SUCCEEDED,
     UNBORN,
     is_legal,
@@ -46,7 +48,20 @@ def born(
     fields = (job_id, spec, order, wt, record, history, order, 0, 0, 0, 0, due_wt, 0, None, (), size)
     job: Job = new_tuple(Job, fields)
     tables.add_job(job)
+    if spec.start is not None:
+        tables.set_start_by(job_id, spec.start.by_wt)
+        if name != AWAITING:
+            await_start(tables, job, due_wt or wt)
     return job
+
+
+def await_start(tables: Tables, job: Job, from_wt: int) -> None:
+    """The job may start from now on: see to it that it does not start too late, unless it has started before."""
+    rules = job.spec.start
+    if rules is None or not rules.within_ms or job.deliveries:
+        return
+    start_by_wt = from_wt + rules.within_ms
+    tables.set_start_by(job.id, min(tables.start_by.get(job.id, start_by_wt), start_by_wt))
 
 
 def _first_history(tables: Tables, name: str, data: StateData) -> tuple[StateRecord, ...]:
@@ -102,6 +117,8 @@ def enter(
         ),
     )
     tables.change_job(job, new)
+    if tables.start_by and name not in (ENQUEUED, SCHEDULED):
+        tables.set_start_by(job.id, 0)
     if before in ENDED or name in ENDED:
         _count(tables, before, name)
         after_change(tables, job, new)
@@ -155,6 +172,7 @@ def set_state(tables: Tables, job: Job, record: StateRecord) -> Job:
         size=size,
     )
     tables.change_job(job, new)
+    tables.set_start_by(job.id, 0)
     after_change(tables, job, new)
     parent_id = new.spec.parent_id
     if record.name == AWAITING and parent_id and tables.state_of_parent(parent_id) in ENDED:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from quorker.core.jobs import commands as c
 from quorker.core.jobs.batch import encode_entry, encode_group
-from quorker.core.jobs.commands import Command, NewJob, RetryPolicy, encode
+from quorker.core.jobs.commands import Command, NewJob, RetryPolicy, StartRules, encode
 from quorker.core.jobs.lifecycle import STATES
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.outcome import Outcome
@@ -146,7 +146,14 @@ class StoreTraffic:
             self._pick(((), ("t", "u"))),
             self._pick((0, 0, 50)),
             self._pick(("", "", "", self._batch_id())),
+            self._start_rules() if self._flip() else None,
         )
+
+    def _start_rules(self) -> StartRules:
+        r, limit, rate = self.random, self._pick((0, 1, 2)), self._pick((0, 0, 1, 3))
+        key = self._pick(KEYS) if limit or rate else ""
+        within_ms, by_wt = self._pick((0, 0, 300)), self._pick((0, 0, self.wt + 500))
+        return StartRules(key, limit, rate, 400 if rate else 0, r.randint(1, 3), within_ms, by_wt)
 
     def _parentless(self) -> NewJob:
         return self._new_job()._replace(parent_id="")

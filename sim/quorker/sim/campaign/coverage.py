@@ -103,6 +103,16 @@ SITUATIONS: Final[dict[str, Situation]] = {
     "overlap with a frozen holder": Situation(
         "a frozen process still believes to hold what another was given", stores
     ),
+    "limit of a key reached": Situation(
+        "as many jobs of a key are in workers' hands as its limit says", stores
+    ),
+    "started after waiting for its key": Situation(
+        "a job starts that was made when its key was full", stores
+    ),
+    "rate of a key used up": Situation(
+        "as many jobs of a key have started as its rate and burst allow", stores
+    ),
+    "job expired": Situation("a job is deleted because it was not started in time", stores),
     "stale report refused": Situation("a report by a token that is not the live one is refused", stores),
     "answer lost with its line": Situation("what a member answered never arrived at the client", stores),
     "retry applied once": Situation("a command is in the log twice, and took effect once", stores),

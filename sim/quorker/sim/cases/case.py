@@ -121,6 +121,7 @@ class OpKind(StrEnum):
     BATCH = "batch"  # jobs and callbacks that wait for their end, all or none; drawn from `amount`
     JOIN = "join"  # one more job for a batch that the client made; drawn from `amount`
     CALL_OFF = "call-off"  # of the batches that the client made, the one of number `amount`, counted round
+    LIMITED = "limited"  # jobs with a limit, a rate or an end of their patience; drawn from `amount`
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from quorker.sim.cases.expansion_clients import (
     ask_for_more,
     distrust,
     keep_time,
+    limit_starts,
     make_batches,
     narrow_down,
     speak_by_contract,
@@ -149,6 +150,7 @@ def expand(seed: int, profile: Profile = SHORT) -> Case:
     case = worsen_hosts(worsen_network(case, profile.faults_max), profile.faults_max)
     case = keep_time(distrust(narrow_down(speak_by_contract(ask_for_more(case, profile.ops_max)))))
     case = make_batches(case, profile.ops_max)
+    case = limit_starts(case)
     case = _damaged(case, profile) if profile.damage_max else case
     case = put_on_files(case, profile.files_ppm, profile.faults_max)
     return demand_steadiness(case, profile.steady_ppm)

@@ -20,6 +20,7 @@ KINDS: Final = (
 OF_LEADERS: Final = (OpKind.ADD_VOTER, OpKind.ADD_LEARNER, OpKind.REMOVE, OpKind.SWAP)
 RECURRING_PPM: Final = 300_000
 CONTRACT_PPM: Final = 350_000
+LIMITED_PPM: Final = 350_000
 BY_CONTRACT: Final = (
     OpKind.CONTRACT, OpKind.CONTRACT, OpKind.OFFER, OpKind.FETCH, OpKind.FETCH, OpKind.OWNED_LOCK, OpKind.READ_JOB,
 )  # fmt: skip
@@ -75,6 +76,21 @@ def keep_time(case: Case) -> Case:
         for _ in range(draw.between(3, 16))
     ]
     return replace(case, ops=tuple(sorted((*case.ops, *more), key=lambda op: op.at_ns)))
+
+
+def limit_starts(case: Case) -> Case:
+    """The case, with limits on a share of the jobs that its clients ask for, in a share of the runs."""
+    draw = Stream(case.seed, "asks, under limits")
+    if case.jobs is None or not draw.chance(LIMITED_PPM):
+        return case
+    share_ppm = draw.between(300_000, 900_000)
+    ops = [
+        replace(op, kind=OpKind.LIMITED, amount=draw.below(1 << 16))
+        if op.kind is OpKind.ENQUEUE and draw.chance(share_ppm)
+        else op
+        for op in case.ops
+    ]
+    return replace(case, ops=tuple(ops))
 
 
 def narrow_down(case: Case) -> Case:

@@ -16,6 +16,7 @@ from quorker.sim.cases.case import Case, OpKind
 from quorker.sim.clients.batch_asks import BatchAsks
 from quorker.sim.clients.contract_asks import Asking as ContractAsking
 from quorker.sim.clients.contract_asks import ContractAsks
+from quorker.sim.clients.limited_asks import LimitedAsks
 from quorker.sim.clients.recurring_asks import RecurringAsks
 from quorker.sim.oracles.job_checks import JobOracles, Order
 from quorker.sim.world.line import Line, Query
@@ -61,6 +62,7 @@ class Asks:
         self._by_contract = ContractAsks(client, case.seed)
         self._recurring = RecurringAsks(client, case)
         self._in_batches = BatchAsks(client, case.seed)
+        self._limited = LimitedAsks(client, case.seed)
         self._reads: dict[int, tuple[Query, int]] = {}  # number -> what it must not be older than
         self._numbers = 0
 
@@ -76,6 +78,7 @@ class Asks:
             OpKind.READ_LOCAL: lambda dice: self._read(dice, linearizable=False),
             OpKind.READ_LINEAR: lambda dice: self._read(dice, linearizable=True),
             OpKind.READ_JOB: self._read_job,
+            OpKind.LIMITED: self._limited.ask,
             **self._by_contract.ways(),
             **self._recurring.ways(),
             **self._in_batches.ways(),

@@ -14,7 +14,7 @@ from quorker.core.jobs import commands as c
 from quorker.core.jobs.store import JobStore
 from quorker.sim.model.batches import PENDING
 from quorker.sim.model.jobs import ENDED, NaiveJob, NaiveLock
-from quorker.sim.model.timed import NaiveTimed
+from quorker.sim.model.starts import NaiveStarts
 
 COUNTED_IN_ORDER = (PENDING, "Succeeded", "Failed", "Deleted", "Quarantined")
 
@@ -29,12 +29,13 @@ class Fetched:
     renewed: int
 
 
-class NaiveContract(NaiveTimed):
-    """`fetched`: by token, what was renewed longest ago first."""
+class NaiveContract(NaiveStarts):
+    """`fetched`: by token, what was renewed longest ago first; `fetched_under`: the limit keys of these."""
 
     def __init__(self) -> None:
         super().__init__()
         self.fetched: dict[int, Fetched] = {}
+        self.fetched_under: dict[int, str] = {}
         self._told: Any = None  # what the store said to the operation at hand
         self._session = 0
         self._ways: dict[type[Any], Callable[[Any], Any]] = {
@@ -93,6 +94,7 @@ class NaiveContract(NaiveTimed):
             self.revoke(job)
             job.token = 0
         self.move(job, op.state)
+        job.start_by = 0
         if op.state == "Awaiting" and self.state_of(job.parent) in ENDED:
             self.leave_unresolved(job.parent)
         return True
@@ -118,10 +120,11 @@ class NaiveContract(NaiveTimed):
     def _fetch_next(self, op: c.FetchNext) -> Any:
         open_queues = [name for name in op.queues if name not in self.paused]
         for name in open_queues:
-            while self.queues[name]:
-                job_id = self.queues[name].pop(0)[2]
-                if job_id in self.jobs:
-                    return job_id, name, self._lend(job_id, name)
+            while (place := self.first(name)) is not None:
+                self.queues[name].remove(place)
+                job = self.jobs.get(place[2])
+                if job is not None and not self.is_late(job):
+                    return job.id, name, self._lend(job.id, name)
         return None
 
     def _lend(self, job_id: str, queue: str) -> int:
@@ -129,12 +132,15 @@ class NaiveContract(NaiveTimed):
         if token in self.fetched:
             return 0
         self.fetched[token] = Fetched(job_id, queue, self._session, self.lt)
+        self.begin(self.jobs[job_id])
+        self.fetched_under[token] = self.rules_of(job_id).key
         if self._session:
             self.sessions[self._session].held.append(token)
         return token
 
     def _pop_fetched(self, token: int) -> Fetched | None:
         lent = self.fetched.pop(token, None)
+        self.fetched_under.pop(token, None)
         if lent is not None and lent.session:
             self.sessions[lent.session].held.remove(token)
         return lent
@@ -190,6 +196,9 @@ class NaiveContract(NaiveTimed):
             self._lose_fetched(token)
         return len(piece)
 
+    def holders_of(self, key: str) -> int:
+        return super().holders_of(key) + list(self.fetched_under.values()).count(key)
+
     def all_held(self) -> set[str | int]:
         return super().all_held() | {lent.job_id for lent in self.fetched.values()}
 
@@ -224,6 +233,7 @@ class NaiveContract(NaiveTimed):
             agree(f"parameters of {job_id}", dict(kept.parameters), job.parameters)
             agree(f"history of {job_id}", [record.name for record in kept.history], job.history)
             agree(f"end of {job_id}", kept.expires_lt, job.expires)
+        self.compare_starts(store, agree)
         for resource, lock in self.locks.items():
             kept_lock = store.locks[resource]
             told_lock = (kept_lock.token, kept_lock.owner, kept_lock.expires_lt)

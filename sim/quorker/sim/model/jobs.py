@@ -42,6 +42,7 @@ class NaiveJob:
     expires: int = 0
     token: int = 0  # of the lease, while Processing
     reported: int = 0  # the token under which the present state was reported
+    start_by: int = 0  # wall time at which it is too late for its first start
     taken_from: str = ""  # the queue out of which it was granted last
     history: list[str] = field(default_factory=list[str])
     parameters: dict[str, str | None] = field(default_factory=dict[str, str | None])
@@ -154,12 +155,23 @@ class Naive:
 
     def take(self, queue: str) -> NaiveJob | None:
         """The first that can run and that nobody runs; places that lead nowhere are dropped on the way."""
-        while self.queues[queue]:
-            job = self.jobs.get(self.queues[queue].pop(0)[2])
-            if job is not None and job.state in RUNNABLE and self.holder(job.id) is None:
+        while (place := self.first(queue)) is not None:
+            self.queues[queue].remove(place)
+            job = self.jobs.get(place[2])
+            if job is None or job.state not in RUNNABLE or self.holder(job.id) is not None:
+                continue
+            if not self.is_late(job):
                 job.taken_from = queue
                 return job
         return None
+
+    def first(self, queue: str) -> tuple[int, int, str] | None:
+        """The first place that no limit stands in the way of."""
+        return self.queues[queue][0] if self.queues[queue] else None
+
+    def is_late(self, job: NaiveJob) -> bool:
+        """Then it ends instead of being started."""
+        return False
 
     def start(self, job: NaiveJob) -> None:
         due = self.wt + job.spec.delay_ms
@@ -189,7 +201,7 @@ class Naive:
         for session_id in self.turns:
             session = self.sessions[session_id]
             for queue in session.queues:
-                if self.queues[queue] and queue not in self.paused:
+                if queue not in self.paused and self.first(queue) is not None:
                     return session, queue
         return None
 

@@ -84,6 +84,7 @@ class Witness:
         self.index = index
         naive = self.naive
         naive.lt, naive.now_wt = max(naive.lt, batch.lt), max(naive.now_wt, batch.wt)
+        naive.open_keys()
         self.collections.lt = naive.lt
         naive.granted, naive.cancelled, naive.lock_granted, naive.closed = [], [], [], []
         replies = iter(outcome.replies)
@@ -270,6 +271,7 @@ class Witness:
             raise Violation(ORACLE, f"{job_id} is made again at {self.index}")
         parent = made[int(spec.parent_id[1:])] if spec.parent_id[:1] == "#" else spec.parent_id
         job = naive.jobs[job_id] = NaiveJob(job_id, spec, parent, naive.change())
+        job.start_by = spec.start.by_wt if spec.start is not None else 0
         if spec.unique_key:
             naive.unique[spec.unique_key] = (job_id, naive.lt + spec.unique_ms if spec.unique_ms else 0)
         naive.join(job)

@@ -47,6 +47,9 @@ CONTRACT_KINDS: Final = (
 BATCH_KINDS: Final = (
     OpKind.BATCH, OpKind.BATCH, OpKind.BATCH, OpKind.JOIN, OpKind.CALL_OFF, OpKind.REQUEUE, OpKind.DELETE,
 )  # fmt: skip
+LIMITED_KINDS: Final = (
+    OpKind.LIMITED, OpKind.LIMITED, OpKind.LIMITED, OpKind.LIMITED, OpKind.PULL, OpKind.DELETE, OpKind.FETCH,
+)  # fmt: skip
 TRIO_JOBS: Final = Profile("trio jobs", (3,), (4_000, 6_000), 1, 60, 0, jobs=True, slower=3)
 
 
@@ -62,6 +65,17 @@ def churning(seed: int) -> Case:
 def busy(seed: int) -> Case:
     """Members with a job store, and clients that work."""
     return expand(seed, JOBS)
+
+
+def limited(seed: int) -> Case:
+    """Clients that ask for jobs under limits most of the time, and move, pull and delete them."""
+    draw, case = Stream(seed, "limited"), busy(seed)
+    jobs = case.jobs or JobsKnobs()
+    ops = [
+        Op(at_ns, draw.choice(LIMITED_KINDS), draw.between(1, jobs.clients), draw.below(1 << 16))
+        for at_ns in range(200 * MS, case.chaos_ns, 40 * MS)
+    ]
+    return replace(case, ops=tuple(ops))
 
 
 def by_contract(seed: int) -> Case:

@@ -21,6 +21,7 @@ from quorker.sim.mutants import (
     replication,
     sessions,
     snapshots,
+    starts,
     storage,
     store,
     transport,
@@ -47,6 +48,7 @@ AREAS: Final = (
     transport,
     damage,
     batches,
+    starts,
 )
 MUTANTS: Final[dict[str, Mutant]] = {mutant.name: mutant for area in AREAS for mutant in area.MUTANTS}
 

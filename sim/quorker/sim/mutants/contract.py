@@ -16,7 +16,7 @@ from quorker.core.jobs.commands import (
     Unlock,
 )
 from quorker.core.jobs.jobs_contract import CONTRACT_HANDLERS
-from quorker.core.jobs.records import Job, Lease
+from quorker.core.jobs.records import Job, Lease, LeaseKind
 from quorker.core.jobs.tables import Tables
 from quorker.sim.mutants.cases import by_contract
 from quorker.sim.mutants.mutant import Mutant, Patch, always, bug, defined_in
@@ -63,8 +63,11 @@ def jobs_that_are_gone_are_fetched(patch: Patch) -> None:
     def fetch_next(tables: Tables, command: FetchNext) -> Any:
         for name in command.queues:
             queue = tables.queues.get(name)
-            if queue is not None and queue.length and not queue.paused:
-                return jobs_contract._fetch(tables, name, tables.pop_from_queue(queue))  # pyright: ignore[reportPrivateUsage]  # the bug
+            if queue is not None and queue.has_next and not queue.paused:
+                job_id, token = tables.pop_from_queue(queue), tables.next_token()
+                holder = tables.session.id if tables.session else 0
+                tables.add_lease(Lease(token, job_id, name, holder, LeaseKind.FETCHED, tables.lt, tables.wt))
+                return job_id, name, token
         return None
 
     patch.replace_item(CONTRACT_HANDLERS, FetchNext.OP, fetch_next)

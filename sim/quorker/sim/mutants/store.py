@@ -86,7 +86,7 @@ def stale_releases_are_accepted(patch: Patch) -> None:
 )
 def granted_jobs_stay_in_the_queue(patch: Patch) -> None:
     def take_next(tables: Tables, queue: Queue) -> Job | None:
-        while queue.length:
+        while queue.has_next:
             job = tables.jobs.get(tables.pop_from_queue(queue))
             if job is not None and job.state in TAKEABLE:
                 if tables.applied_index % 8 == 3:
@@ -244,7 +244,7 @@ def unique_keys_are_not_looked_up(patch: Patch) -> None:
 )
 def deleted_jobs_run(patch: Patch) -> None:
     def take_next(tables: Tables, queue: Queue) -> Job | None:
-        while queue.length:
+        while queue.has_next:
             job = tables.jobs.get(tables.pop_from_queue(queue))
             if job is not None and not job.token:
                 return job

@@ -51,6 +51,7 @@ from quorker.sim.oracles.late_ends import UPKEEP, LateEnds, Pace
 from quorker.sim.oracles.lease_gaps import NOT_APPLIED, LeaseGaps
 from quorker.sim.oracles.real_time import RealTime
 from quorker.sim.oracles.schedules import Schedules
+from quorker.sim.oracles.starts import Starts
 from quorker.sim.oracles.store_invariants import check_store
 from quorker.sim.world.host import ignore
 from quorker.sim.world.kernel import MS
@@ -136,6 +137,7 @@ class JobOracles:
         self.schedules = Schedules(raft.note)
         self.ages = Ages(pace.slow_ppm if pace is not None else 0)
         self.lease_gaps = LeaseGaps(rate_ppm_max)
+        self.starts = Starts(raft.note)
         self.late_ends = None if pace is None else LateEnds(pace, self._sessions)
         self.witness: Witness | None = None  # judges every reply; hand-made logs go without
         self.batches = BatchChecks(self.foreign, raft.note)
@@ -334,6 +336,7 @@ class JobOracles:
 
     def _on_made(self, job: NewJob, job_id: str) -> None:
         self._order(job).ids.append(job_id)
+        self.starts.on_made(job_id, job, self.wt, self.holders)
         if job_id not in self._due_wt:
             delayed = self.wt + job.delay_ms if job.delay_ms else 0
             self._due_wt[job_id] = delayed if job.at_wt is None else job.at_wt
@@ -381,6 +384,7 @@ class JobOracles:
             self.ended.pop(command.job_id, None)
             self._due_wt[command.job_id] = 0
             self.batches.on_moved(command.job_id, deleted=isinstance(command, DeleteJob))
+            self.starts.lift(command.job_id)
 
     def _judge_notice(self, session: int, payload: object, wt: int) -> None:
         match payload:
@@ -414,8 +418,18 @@ class JobOracles:
         self.batches.on_granted(grant.job_id)
         self._job_token = grant.token
         self.grants += 1
+        self._on_started(grant.job_id, wt)
         self.on_event(f"{grant.job_id} is granted to session {session} as {grant.token}")
         self.holders[grant.job_id] = Holding(session, grant.token)
+
+    def _on_started(self, job_id: str, wt: int) -> None:
+        """Beside those that others hold; not those that let go in this entry, as its notices will say."""
+        if self.starts.is_limited(job_id):
+            held = self.holders.items()
+            others = [
+                each for each, by in held if by.token not in self._taken and by.session not in self._ending
+            ]
+            self.starts.on_start(job_id, others, self._last[1], wt)
 
     def _on_fetched(self, session: int, _: FetchJobs, reply: Reply) -> None:
         """Pulled jobs are granted by the reply."""
@@ -446,6 +460,7 @@ class JobOracles:
         self.foreign[job_id] = None
         self._completed.pop(job_id, None)
         self._due_wt[job_id] = 0
+        self.starts.lift(job_id)
 
     def _on_queued(self, _: int, command: AddToQueue, reply: Reply) -> None:
         """Whoever puts it there does not wait until it is due."""
@@ -457,6 +472,7 @@ class JobOracles:
             return
         answer: Any = reply[1]
         job_id, token = str(answer[0]), int(answer[2])
+        self._on_started(job_id, self.wt)
         self._take_over(job_id)
         if token <= self._fetch_token:
             raise Violation("tokens grow [C6]", f"{job_id} is fetched by {token} after {self._fetch_token}")
@@ -534,6 +550,7 @@ class JobOracles:
             f"{job.id} {job.state}"
             for job in store.jobs.values()
             if job.state in WAITING and job.id not in self.foreign and not self._waits_for_good(store, job)
+            if not waits_for_a_fetch(store, job)
         ]
 
     def _waits_for_good(self, store: JobStore, job: Job) -> bool:
@@ -562,6 +579,14 @@ class JobOracles:
     def latest_due_wt(self) -> int:
         """The latest instant that any job was asked to wait for."""
         return max(self._due_wt.values(), default=0)
+
+
+def waits_for_a_fetch(store: JobStore, job: Job) -> bool:
+    """Its key is held by contract: whoever fetched may have forgotten it, and keeps it for as long as they need not renew."""
+    key = job.spec.start.key if job.spec.start is not None else ""
+    return bool(key) and any(
+        store.leases[token].limit_key == key for token in store.fetched if job.state == "Enqueued"
+    )
 
 
 def _commands(groups: list[bytes]) -> Iterator[tuple[int, int, Any]]:

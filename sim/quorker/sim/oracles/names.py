@@ -84,6 +84,9 @@ ORACLES: Final[dict[str, str]] = {
     "batches are whole [J19]": "a batch of jobs is made with all its members and callbacks, or not at all",
     "callbacks come last [J20]": "a callback runs once, when the members have ended as it waits for, not before",
     "callbacks come [J20]": "no callback goes on waiting for members that have ended as it waits for",
+    "within its limit [J21]": "no job starts beside as many of its key as its limit says",
+    "within its rate [J22]": "no more jobs of a key start in any stretch of log time than its rate and burst allow",
+    "not too late [J23]": "no job starts for the first time when it was too late for that",
     "store invariant": "what the store keeps beside its records is what they say",
     "bounded memory [L6]": "queues and logs of members stay within their limits, and nothing waits when all is well",
     # the run as a whole

@@ -27,10 +27,12 @@ from quorker.core.jobs.tables import (
     LOCK_BYTES,
     PLACE_BYTES,
     QUEUE_BYTES,
+    START_BY_BYTES,
     UNIQUE_KEY_BYTES,
     Tables,
 )
 from quorker.core.jobs.timeline import Timeline
+from quorker.sim.oracles.limit_invariants import limit_bytes, limit_problems
 
 HISTORY_MAX: Final = 50  # limits may have been lowered since
 
@@ -47,6 +49,7 @@ def check_store(store: Tables) -> None:
         *_recurring(store),
         *_batches(store),
         *_sizes(store),
+        *limit_problems(store),
     ]
     assert not problems, "; ".join(problems[:10])
 
@@ -107,20 +110,25 @@ def _batches(store: Tables) -> Iterator[str]:
 
 def _queues(store: Tables) -> Iterator[str]:
     places = {
-        (queue.name, priority, position): job_id
+        (queue.name, priority, position, ""): job_id
         for queue in store.queues.values()
         for priority, lane in queue.lanes.items()
         for position, job_id in [*lane.front.items(), *lane.back]
+    } | {
+        (line.queue.name, -negative, position, key): line.entries[position][0]
+        for key, limiter in store.limiters.by_key.items()
+        for line in limiter.lines.values()
+        for negative, position in line.rows
     }
     kept = {tuple(place): job_id for job_id, each in store.places.items() for place in each}
     if places != kept:
         yield "places and queues differ"
     for queue in store.queues.values():
-        if queue.length != sum(len(lane) for lane in queue.lanes.values()):
+        if queue.length != queue.lined + sum(len(lane) for lane in queue.lanes.values()):
             yield f"queue {queue.name} says {queue.length}"
         if queue.priorities != sorted(queue.lanes, reverse=True):
             yield f"queue {queue.name} has other priorities than lanes"
-        if queue.length and queue.ready and not queue.paused and store.tokens_left:
+        if queue.has_next and queue.ready and not queue.paused and store.tokens_left:
             yield f"queue {queue.name} has both jobs and ready sessions"
         turns = [store.sessions[session_id].turn for session_id in queue.ready]
         if turns != sorted(turns) or 0 in turns:
@@ -252,5 +260,8 @@ def _sizes(store: Tables) -> Iterator[str]:
     total += sum(UNIQUE_KEY_BYTES + len(key) for key in store.unique_keys)
     total += sum(entry.size for entry in store.recurring.values())
     total += sum(BATCH_BYTES + len(batch.name) for batch in store.batches.values())
+    total += START_BY_BYTES * len(store.start_by)
+    if limit_bytes(store) != store.limiters.bytes:
+        yield f"the keys say they have {store.limiters.bytes} bytes, their records {limit_bytes(store)}"
     if total != store.bytes:
         yield f"the store says it has {store.bytes} bytes, its records {total}"

@@ -10,7 +10,8 @@ from typing import cast
 
 from quorker.core.jobs.batch import decode_entry
 from quorker.core.jobs.commands import RemoveRecurring, SetQueuePaused
-from quorker.core.jobs.lifecycle import QUARANTINED
+from quorker.core.jobs.lifecycle import DELETED, QUARANTINED
+from quorker.core.jobs.records import Job
 from quorker.core.jobs.store import JobStore
 from quorker.core.raft.confchange import ConfigChange
 from quorker.core.raft.messages import EntryKind, NodeId
@@ -223,6 +224,11 @@ def recovered(durable: DurableLog, commit_index: int) -> JobStore | None:
     return store if reached == commit_index else None
 
 
+def is_expired(job: Job) -> bool:
+    """It was not started in time."""
+    return job.current is not None and job.state == DELETED and job.current.reason.startswith("expired")
+
+
 class JobsCalm:
     """`done` when every member of the core has served a client of its own, all jobs have ended and stores are equal."""
 
@@ -272,6 +278,8 @@ class JobsCalm:
                 raise missing
             if any(job.state == QUARANTINED for job in leader.replica.store.jobs.values()):
                 self._world.note("job quarantined")
+            if any(is_expired(job) for job in leader.replica.store.jobs.values()):
+                self._world.note("job expired")
             self._world.kernel.stop()
         else:
             self._world.kernel.after(LOOK_MS * MS, self._look)

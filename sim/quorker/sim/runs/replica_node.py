@@ -280,7 +280,8 @@ class ReplicaNode(Host):
 
     def on_attach(self, line: Line, session_id: int) -> None:
         if self.raft is None:
-            return  # nobody is there, and what was in memory answers nobody
+            line.break_now()  # nobody is there, and whoever comes up knows nothing of this line
+            return
         self._by_session[session_id] = line
         self._repeat_missed(session_id, line)
 

@@ -89,7 +89,9 @@ class Task(Generic[P, R]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_arities", arities(self.signature))
-        object.__setattr__(self, "_fields", fields_of(self.options))
+        object.__setattr__(
+            self, "_fields", new_job("", b"", self.options)[2:]
+        )  # with every default behind them
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Make a job; returns when a majority of the members has it on disk. For plain code.

@@ -175,6 +175,16 @@ def test_a_key_is_free_when_its_job_has_ended(log: Log) -> None:
     log.apply((keyed(b"b"), (0, ("J2",))))
 
 
+def test_a_job_that_is_revived_may_have_lost_its_key(log: Log) -> None:
+    """Another one that stood for the key was revived before it, and has ended since."""
+    log.jobs.orders = {b"a": Order(shared=True), b"b": Order(shared=True)}
+    log.apply((keyed(b"a"), (0, ("J1",))))
+    log.jobs.ended["J1"] = None
+    log.apply((RequeueJob("J1"), (0, True)))
+    log.apply((keyed(b"b"), (0, ("J2",))))
+    rejects("one job per key", lambda: log.apply((keyed(b"b"), (0, ("J3",)))))
+
+
 OPEN = [(77, encode(OpenSession("c", 1_000)))]
 EXPIRED = [Notice(9, "session_closed", "expired")]
 

@@ -381,6 +381,9 @@ class JobOracles:
         """On purpose it may run and end again."""
         if not reply[0] and reply[1]:
             self._completed.pop(command.job_id, None)
+            if command.job_id in self.ended or command.job_id in self._finishing:
+                # Revived, it has its key again only if nobody else has it by then: the witness knows.
+                self._keys = {key: job_id for key, job_id in self._keys.items() if job_id != command.job_id}
             self.ended.pop(command.job_id, None)
             self._due_wt[command.job_id] = 0
             self.batches.on_moved(command.job_id, deleted=isinstance(command, DeleteJob))

@@ -9,7 +9,9 @@ from types import ModuleType
 import pytest
 
 from quorker.app import App, AsyncTask, BadPayload, NotConnected, PlainTask, Retry
+from quorker.app.payload import encode_call
 from quorker.core.errors import ConfigurationError, InvalidInput
+from quorker.core.jobs.commands import NewJob
 
 
 async def sample(x: int) -> int:
@@ -114,3 +116,13 @@ def test_importing_the_app_opens_no_transport() -> None:
         "sys.exit(repr(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).stderr == b""
+
+
+def test_the_job_of_a_call_is_whole(app: App) -> None:
+    """It is put together on a short way, which checks nothing."""
+
+    @app.task
+    def noop() -> None: ...
+
+    assert noop.using(tags=["a"]).new_job() == NewJob("noop", encode_call([], {}, bytes_max=100), tags=("a",))
+    assert len(noop.new_job()) == len(NewJob._fields)

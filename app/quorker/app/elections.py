@@ -36,6 +36,8 @@ class FilteredAttempt:
     async def run(self, attempt: Callable[[], Awaitable[Done | Failure]]) -> Done | Failure | Delete:
         """How it ended; `Delete` if a filter cancelled it. Raises what a hook before it or the task raises."""
         enter_job(self._job)
+        if not self._chain.around_attempts:
+            return await attempt()
         performing = Performing(self._job, self._grant.args)
         for before, after in self._chain.around_attempts:
             if before is not None:
@@ -66,6 +68,8 @@ async def elect(
     chain: FilterChain, grant: JobGrant, job: JobContext, ended: Done | Failure | Delete
 ) -> Outcome:
     """What the store shall make of the attempt. A hook that raises has decided nothing."""
+    if chain.elects_failures_only and isinstance(ended, Done):
+        return Succeed(ended.result)
     election = Election(grant, job, _first_candidate(ended))
     for hook in chain.electing:
         before = election.outcome

@@ -61,13 +61,23 @@ class RetryRules(Filter):
 class FilterChain:
     """The hooks that one task's jobs pass, in order; a hook that nobody overrides costs nothing."""
 
-    __slots__ = ("applied", "around_attempts", "electing", "enqueued", "enqueuing", "filters")
+    __slots__ = (
+        "applied",
+        "around_attempts",
+        "electing",
+        "elects_failures_only",
+        "enqueued",
+        "enqueuing",
+        "filters",
+    )
 
     def __init__(self, filters: Iterable[Filter]) -> None:
         self.filters = tuple(sorted(filters, key=lambda each: each.order))
         self.enqueuing = self._hooks("enqueuing")
         self.enqueued = self._hooks("enqueued")[::-1]
         self.electing = self._hooks("electing")
+        # A success, which most attempts are, has nothing to pass where only the rules of retries are in the chain.
+        self.elects_failures_only = all(isinstance(each, RetryRules) for each in self._overriding("electing"))
         self.applied = self._hooks("applied")[::-1]
         pairs = [(_hook(each, "performing"), _hook(each, "performed")) for each in self.filters]
         self.around_attempts = [pair for pair in pairs if pair != (None, None)]
@@ -76,8 +86,11 @@ class FilterChain:
     def is_for_clients(self) -> bool:
         return bool(self.enqueuing or self.enqueued)
 
+    def _overriding(self, name: str) -> list[Filter]:
+        return [each for each in self.filters if _hook(each, name) is not None]
+
     def _hooks(self, name: str) -> tuple[Hook, ...]:
-        return tuple(hook for each in self.filters if (hook := _hook(each, name)) is not None)
+        return tuple(getattr(each, name) for each in self._overriding(name))
 
 
 def _hook(of: Filter, name: str) -> Hook | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -33,6 +35,7 @@ from quorker.app import (
 )
 from quorker.app.testing import AppUnderTest
 from quorker.core.errors import ConfigurationError, InvalidInput
+from quorker.core.jobs.commands import NewJob
 from quorker.transport.memory import MemoryStore
 
 Serve = Callable[..., AbstractAsyncContextManager[Attached]]
@@ -303,6 +306,24 @@ def test_bad_changes_are_refused(app: App, quorker: AppUnderTest) -> None:
 
     with pytest.raises(InvalidInput, match="priority=1000"):
         noop.enqueue()
+
+
+def test_every_option_of_a_call_can_be_changed_or_is_refused_with_its_name(
+    app: App, quorker: AppUnderTest
+) -> None:
+    @app.task
+    def noop() -> None: ...
+
+    values: dict[str, Any] = {"at": datetime(2027, 1, 1, tzinfo=UTC), "retry": NO_RETRY, "on": "any"}
+    values |= {"queue": "q", "unique": "u", "tags": ["t"], "headers": {"a": "b"}, "after": "0000000000000"}
+    for name in inspect.signature(noop.using).parameters:
+        call, refused = Enqueuing(NewJob("noop")), ""
+        try:
+            call.change(**{name: values.get(name, 5)})
+        except InvalidInput as error:
+            refused = str(error)
+        assert name in refused or call.job != NewJob("noop"), name
+        assert len(call.job) == len(NewJob._fields)
 
 
 def test_an_error_before_refuses_the_whole_command(app: App, quorker: AppUnderTest) -> None:

@@ -12,6 +12,7 @@ from quorker.app.failure import MESSAGE_CHARS_MAX, Failure
 from quorker.app.outcomes import Delete, Fail, GiveBack, Outcome, Succeed
 from quorker.app.payload import decode_call, decode_result, encode_result
 from quorker.app.settings import is_kept, own_headers, read_options
+from quorker.core.errors import InvalidInput
 from quorker.core.jobs.bounds import RESULT_BYTES_MAX
 from quorker.core.jobs.commands import JobGrant, NewJob
 
@@ -51,6 +52,10 @@ class Enqueuing:
         kept = tuple(pair for pair in self.job.headers if is_kept(pair[0]))
         kept = found.pop("retry_headers", kept)
         own = found.pop("headers", tuple(self.headers.items()))
+        if not found.keys() <= set(NewJob._fields):
+            raise InvalidInput(
+                f"a filter cannot change {', '.join(options)}: say it where the job is enqueued"
+            )
         self.job = self.job._replace(**found, headers=kept + own)
 
 

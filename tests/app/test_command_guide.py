@@ -24,7 +24,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs/guide-command-line.md"
 BLOCK = re.compile(r"^```(python|toml|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 VARIABLE = re.compile(
     r"(?P<id>\b0000[0-9A-Z]{9}\b)|(?P<instant>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)|(?P<port>127\.0\.0\.1:7701)"
-    r"|(?P<number>(?<=tag:)\d+)|(?P<any>\.\.\.)"
+    r"|(?P<number>(?<=created:)\d+)|(?P<any>\.\.\.)"
 )
 PATTERNS = {
     "id": "[0-9A-Z]{13}",

@@ -17,6 +17,7 @@ GUIDES = {
     "guide-recurring.md": 4,
     "guide-testing.md": 6,
     "guide-filters.md": 3,
+    "guide-monitoring.md": 3,
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 USE = re.compile(r"^(async )?def (use_\w+)\(\)", re.MULTILINE)

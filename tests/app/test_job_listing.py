@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -10,8 +11,12 @@ import trio.testing
 
 from quorker.app.cli import job_listing
 from quorker.app.cli.job_changes import CANCEL, DELETE, REQUEUE, Outcome, Target, change_all, change_one
-from quorker.app.cli.job_listing import Filters, Listing, Row, read_filters
+from quorker.app.cli.job_listing import Filters, Listing, SearchFilters, read_filters, read_search
 from quorker.app.cli.tail_command import follow
+from quorker.app.connection_host import ConnectionHost
+from quorker.app.job_plans import carry_out
+from quorker.app.job_search import JobSearch, Row, search_page
+from quorker.app.payload import decode_call, encode_call
 from quorker.core.errors import InvalidInput, NotApplied
 from quorker.core.jobs.commands import Command, DeleteJob, EnqueueJobs, FetchJobs, NewJob, RequeueJob
 from quorker.transport.memory import MemoryConnection, MemoryStore
@@ -19,6 +24,7 @@ from quorker.transport.memory import MemoryConnection, MemoryStore
 pytestmark = pytest.mark.trio
 
 LATER_MS = 3_600_000
+NOW = 1_800_000_000_000
 
 
 async def enqueue(memory: MemoryStore, connection: MemoryConnection, *jobs: NewJob) -> list[str]:
@@ -30,21 +36,21 @@ async def enqueue(memory: MemoryStore, connection: MemoryConnection, *jobs: NewJ
     return ids
 
 
-async def take(listing: Listing, limit: int) -> list[Row]:
-    rows: list[Row] = []
-    while len(rows) < limit and (row := await listing.next()) is not None:
-        rows.append(row)
-    return rows
+def wanted(**given: Any) -> JobSearch:
+    return read_search(SearchFilters(**given), NOW)
 
 
-async def ids_by_page(connection: MemoryConnection, filters: Filters, limit: int) -> list[list[str]]:
+async def found(connection: MemoryConnection, **given: Any) -> list[str]:
+    return [row["id"] for row in await Listing(connection, wanted(**given)).all()]
+
+
+async def ids_by_page(connection: MemoryConnection, search: JobSearch, limit: int) -> list[list[str]]:
     """All pages, each of a listing of its own that goes on where the last one ended."""
     pages: list[list[str]] = []
     after = ""
     while True:
-        listing = Listing(connection, read_filters(filters), after)
-        pages.append([row["id"] for row in await take(listing, limit)])
-        after = await listing.cursor()
+        rows, after = await Listing(connection, search, after).page(limit)
+        pages.append([row["id"] for row in rows])
         if not after:
             return pages
 
@@ -52,7 +58,12 @@ async def ids_by_page(connection: MemoryConnection, filters: Filters, limit: int
 async def some_jobs(memory: MemoryStore, connection: MemoryConnection) -> list[str]:
     """20 jobs of two tasks in three states, the oldest change first."""
     jobs = [
-        NewJob(("send", "count")[number % 2], b"", ("mail", "default")[number % 3 == 0], tags=("t",))
+        NewJob(
+            ("send", "count")[number % 2],
+            call(number=number),
+            ("mail", "default")[number % 3 == 0],
+            tags=("t",),
+        )
         for number in range(20)
     ]
     ids = await enqueue(memory, connection, *jobs)
@@ -63,66 +74,147 @@ async def some_jobs(memory: MemoryStore, connection: MemoryConnection) -> list[s
     return [job_id for job_id in ids if job_id not in deleted] + deleted
 
 
-@pytest.mark.parametrize("page_rows", [1, 3, 500])
 @pytest.mark.parametrize("limit", [1, 2, 7, 20, 100])
-async def test_pages_neither_repeat_nor_hide(
-    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch, page_rows: int, limit: int
-) -> None:
-    monkeypatch.setattr(job_listing, "PAGE_ROWS", page_rows)
+async def test_pages_neither_repeat_nor_hide(memory: MemoryStore, limit: int) -> None:
     connection = memory.connect()
     changed = await some_jobs(memory, connection)
-    pages = await ids_by_page(connection, Filters(), limit)
+    pages = await ids_by_page(connection, JobSearch(), limit)
     assert [job_id for page in pages for job_id in page] == changed[::-1]
     assert all(len(page) == limit for page in pages[:-1])
+    assert pages[-1]
 
 
-@pytest.mark.parametrize("page_rows", [2, 500])
 @pytest.mark.parametrize(
-    "filters",
+    "given",
     [
-        Filters(state=("deleted",)),
-        Filters(state=("Deleted", "enqueued"), task="send"),
-        Filters(task="s*"),
-        Filters(task="send"),
-        Filters(tag="t", queue="mail"),
-        Filters(tag="t", state=("enqueued",), task="count"),
-        Filters(queue="nothing"),
-        Filters(tag="nothing"),
+        {"state": ("deleted",)},
+        {"state": ("Deleted", "enqueued"), "task": "send"},
+        {"task": "s*"},
+        {"task": "send"},
+        {"tag": "t", "queue": "mail"},
+        {"tag": "t", "state": ("enqueued",), "task": "count"},
+        {"where": ("number=7",)},
+        {"where": ("number=7",), "state": ("enqueued",)},
+        {"queue": "nothing"},
+        {"tag": "nothing"},
     ],
 )
-async def test_all_filters_hold_on_every_page(
-    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch, page_rows: int, filters: Filters
-) -> None:
+async def test_all_filters_hold_on_every_page(memory: MemoryStore, given: dict[str, Any]) -> None:
     connection = memory.connect()
     await some_jobs(memory, connection)
-    everything = await take(Listing(connection, read_filters(Filters())), 100)
-    wanted = read_filters(filters)
-    expected = {row["id"] for row in everything if wanted.matches(row) and filters.tag != "nothing"}
-    monkeypatch.setattr(job_listing, "PAGE_ROWS", page_rows)
-    pages = await ids_by_page(connection, filters, 3)
-    found = [job_id for page in pages for job_id in page]
-    assert sorted(found) == sorted(expected)
+    pages = await ids_by_page(connection, wanted(**given), 3)
+    ids = [job_id for page in pages for job_id in page]
+    assert len(ids) == len(set(ids))
+    everything = await Listing(connection, JobSearch()).all()
+    assert set(ids) == {row["id"] for row in everything if fits(row, given)}
 
 
-async def test_jobs_that_leave_between_pages_hide_no_others(
-    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also when they leave between the page and the question where it ended."""
+def fits(row: Row, given: dict[str, Any]) -> bool:
+    """As a person would check it."""
+    states = [state.capitalize() for state in given.get("state", [row["state"]])]
+    number = decode_call(row["args"])[1]["number"]
+    return (
+        row["state"] in states
+        and fnmatchcase(row["task"], given.get("task", "*"))
+        and row["queue"] == given.get("queue", row["queue"])
+        and given.get("tag", "t") in row["tags"]
+        and ("where" not in given or number == 7)
+    )
+
+
+async def test_jobs_that_leave_between_pages_hide_no_others(memory: MemoryStore) -> None:
     connection = memory.connect()
     ids = await enqueue(memory, connection, *[NewJob("send", b"")] * 10)
-    wanted = read_filters(Filters(state=("enqueued",)))
-    listing = Listing(connection, wanted)
-    assert [row["id"] for row in await take(listing, 4)] == ids[:5:-1]
+    search = wanted(state=("enqueued",))
+    rows, after = await Listing(connection, search).page(4)
+    assert [row["id"] for row in rows] == ids[:5:-1]
     for gone in (ids[9], ids[6], ids[3]):
         await connection.submit(DeleteJob(gone))
-    rest = await take(Listing(connection, wanted, await listing.cursor()), 100)
+    rest, after = await Listing(connection, search, after).page(100)
     assert [row["id"] for row in rest] == [ids[5], ids[4], *ids[2::-1]]
+    assert after == ""
 
 
-async def test_a_cursor_of_another_listing_is_refused(memory: MemoryStore) -> None:
-    for after in ("Failed:1", "Enqueued:x", "Enqueued:-1", ",", "Enqueued:1,Enqueued:2,Failed"):
-        with pytest.raises(InvalidInput, match="does not belong to this listing"):
-            Listing(memory.connect(), read_filters(Filters(state=("enqueued",))), after)
+async def test_there_is_no_next_page_when_nothing_behind_matches(memory: MemoryStore) -> None:
+    connection = memory.connect()
+    ids = await enqueue(memory, connection, *[NewJob("send", b"")] * 3, NewJob("count", b""))
+    rows, after = await Listing(connection, wanted(task="count", state=("enqueued",))).page(1)
+    assert ([row["id"] for row in rows], after) == ([ids[3]], "")
+
+
+async def test_a_place_to_go_on_from_must_be_one(memory: MemoryStore) -> None:
+    for after in ("Failed:1", "changed:x", "changed:-1", ",", "created"):
+        with pytest.raises(InvalidInput, match="is no place to go on from"):
+            await Listing(memory.connect(), JobSearch(), after).page(1)
+
+
+# Search -----------------------------------------------------------------------------------------------------------
+
+
+def call(*args: object, **kwargs: object) -> bytes:
+    return encode_call(args, kwargs, bytes_max=1 << 16)
+
+
+async def test_arguments_are_compared_as_values(memory: MemoryStore) -> None:
+    connection = memory.connect()
+    order = {"id": 7, "lines": [{"sku": "x1"}, {"sku": "y2"}]}
+    jobs = [
+        NewJob("send", call(42, user="ann")),
+        NewJob("send", call(42.0, user="ann", order=order)),
+        NewJob("send", call(True, user="bob", text="user ann 42")),
+        NewJob("send", b"no call at all"),
+        NewJob("send", call("x" * 3000, user="carl")),
+    ]
+    whole, real, flag, _, long = await enqueue(memory, connection, *jobs)
+    assert await found(connection, where=("args[0]=42",)) == [whole]
+    assert await found(connection, where=("args[0]=42.0",)) == [real, whole]
+    assert await found(connection, where=("args[0]=true",)) == [flag]
+    assert await found(connection, where=("user=ann",)) == [real, whole]
+    assert await found(connection, where=("order.lines[1].sku=y2", "user=ann")) == [real]
+    assert await found(connection, where=("order.lines[2].sku=y2",)) == []
+    assert await found(connection, where=("user.name=ann",)) == []
+    assert await found(connection, where=("user=carl",)) == [long]
+
+
+async def test_parameters_of_a_known_task_have_names(memory: MemoryStore) -> None:
+    connection = memory.connect()
+    by_place, by_name = await enqueue(
+        memory, connection, NewJob("send", call("ann")), NewJob("send", call(user="ann"))
+    )
+    search = wanted(where=("user=ann",))
+    rows, _ = await carry_out(
+        search_page(search, 9, names={"send": ("user",)}.__getitem__), ConnectionHost(connection)
+    )
+    assert [row["id"] for row in rows] == [by_name, by_place]
+
+
+async def test_how_long_ago(memory: MemoryStore) -> None:
+    connection = memory.connect()
+    old, new = await enqueue(memory, connection, NewJob("send", b""), NewJob("send", b""))
+    (row,) = [row for row in await Listing(connection, JobSearch()).all() if row["id"] == new]
+    search = read_search(SearchFilters(since="1s"), row["created_wt"] + 1000)
+    assert [each["id"] for each in await Listing(connection, search).all()] == [new]
+    memory.advance(10)
+    await connection.submit(DeleteJob(old))
+    search = read_search(SearchFilters(changed_since="1s"), row["created_wt"] + 1001)
+    assert [each["id"] for each in await Listing(connection, search).all()] == [old]
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"where": ("user",)}, "NAME=VALUE"),
+        ({"where": ("user id=7",)}, "names no argument"),
+        ({"where": ("args[x]=7",)}, "names no argument"),
+        ({"since": "soon"}, "no duration"),
+        ({"error": ""}, "error"),
+        ({"task": "send[mail]"}, "task"),
+        ({"tag": "x" * 65}, "tag"),
+    ],
+)
+async def test_a_bad_filter_says_what_to_write(given: dict[str, Any], word: str) -> None:
+    with pytest.raises(InvalidInput, match=word):
+        wanted(**given)
 
 
 # Changes ----------------------------------------------------------------------------------------------------------
@@ -165,9 +257,7 @@ async def test_when_the_cluster_falls_silent_every_job_is_accounted_for(memory: 
     assert sum(each.ending == "changed" for each in outcomes) == 50
     whys = [each.why for each in outcomes if each.ending == "failed"]
     assert set(whys) == {"no leader", "not tried: the cluster had stopped answering"}
-    deleted = {
-        row["id"] for row in await take(Listing(connection, read_filters(Filters(state=("deleted",)))), 999)
-    }
+    deleted = set(await found(connection, state=("deleted",)))
     assert deleted == {each.job_id for each in outcomes if each.ending == "changed"}
 
 

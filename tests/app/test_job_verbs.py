@@ -271,7 +271,7 @@ def test_on_a_terminal_it_asks(quorker: Quorker, node: Node, answer: str, code: 
         (("job", "delete", "a job"), "job id='a job'"),
         (("job", "delete", "--state", "failed", "--limit", "0"), "--limit 0: delete at least one job"),
         (("job", "show"), "which jobs? `quorker job ls` lists them"),
-        (("job", "ls", "--after", "x"), "--after 'x' does not belong to this listing"),
+        (("job", "ls", "--after", "x"), "after 'x' is no place to go on from"),
         (("job", "ls", "--queue", "Mail"), "queue='Mail'"),
         (("job", "ls", "--task", "a b"), "task='a b'"),
         (("job", "ls", "--tag", ""), "tag=''"),
@@ -282,7 +282,7 @@ def test_on_a_terminal_it_asks(quorker: Quorker, node: Node, answer: str, code: 
         (("tail", "--interval", "0.5"), "--interval 0.5: give 1 to 3600 seconds"),
         (("tail", "--interval", "nan"), "--interval nan: give 1 to 3600 seconds"),
         (("tail", "--count", "0"), "--count 0: show at least one change"),
-        (("tail", "--tag", "x"), "--tag: changes are followed by state, task and queue"),
+        (("tail", "--tag", "x"), "Unknown option: --tag"),
         (("completion", "tcsh"), 'Choose from: "bash", "zsh", "fish"'),
     ],
 )  # fmt: skip

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from quorker.app.cli.job_listing import Filters, Row, read_filters
+from quorker.app.cli.job_listing import Filters, read_filters
 from quorker.app.cli.tail_command import follow
+from quorker.app.job_search import Row
 from quorker.jepsen_like.calls import enqueue
 from quorker.jepsen_like.local_cluster import LocalCluster, local_cluster
 from quorker.jepsen_like.waiting import wait_until

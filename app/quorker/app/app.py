@@ -21,6 +21,7 @@ from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
 from quorker.app.location import import_attribute
 from quorker.app.lock_line import LockWish
 from quorker.app.locks import Lock
+from quorker.app.monitoring import Monitoring
 from quorker.app.payload import PAYLOAD_BYTES_MAX
 from quorker.app.recurring import Declaration, declaration, read_timing
 from quorker.app.results import JobHandle
@@ -117,6 +118,11 @@ class App:
     def schedules(self) -> Schedules:
         """The recurring jobs of the cluster: make them, change them, look at them."""
         return Schedules(self)
+
+    @property
+    def monitoring(self) -> Monitoring:
+        """What is going on: jobs by any of their properties, queues, workers, figures of tasks."""
+        return Monitoring(self)
 
     def job(self, job_id: str) -> JobHandle[Any]:
         """The handle of a job by its id, which may come from another process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 
 from cyclopts import App as Program
@@ -11,9 +11,11 @@ from cyclopts import Parameter
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, with_connection
 from quorker.app.cli.confirmation import is_agreed
 from quorker.app.cli.job_changes import CANCEL, DELETE, REQUEUE, Outcome, Target, Verb, change_all
-from quorker.app.cli.job_listing import Filters, Listing, Row, Wanted, read_filters, read_states
+from quorker.app.cli.job_listing import Listing, SearchFilters, read_search, read_states
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
+from quorker.app.cli.line_values import wall_ms
 from quorker.app.cli.output import print_json, print_rows, print_table
+from quorker.app.job_search import JobSearch, Row
 from quorker.app.settings import checked_option
 from quorker.core.errors import InvalidInput, QuorkerError
 from quorker.core.jobs import bounds
@@ -25,7 +27,7 @@ PREVIEW_ROWS: Final = 20
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection(Filters):
+class Selection(SearchFilters):
     """Which jobs when no ids are given, and how sure we are."""
 
     limit: Annotated[int | None, Parameter(help="At most so many, the newest of those that match.")] = None
@@ -110,7 +112,7 @@ def _change_named(order: _Order) -> None:
     for job_id in order.ids:
         checked_option("job id", job_id, bounds.JOB_ID)
     given = order.given
-    if given.task is not None or given.queue is not None or given.tag is not None or given.limit is not None:
+    if replace(given, state=(), dry_run=False, yes=False) != Selection():
         raise InvalidInput("give ids or filters: with ids only --state is allowed, as what they must be in")
     if given.dry_run:
         _show_named(order)
@@ -137,12 +139,13 @@ async def _details(connection: Connection, ids: tuple[str, ...]) -> list[Row | N
 
 
 def _change_matching(order: _Order) -> None:
-    wanted = _wanted(order)
-    rows = with_connection(
-        order.client,
-        lambda connection: _matching(connection, wanted, order.given.limit),
-        extra_wait=ENDLESS,
-    )
+    wanted, limit = _wanted(order), order.given.limit
+
+    async def matching(connection: Connection) -> list[Row]:
+        listing = Listing(connection, wanted)
+        return await listing.all() if limit is None else (await listing.page(limit))[0]
+
+    rows = with_connection(order.client, matching, extra_wait=ENDLESS)
     if order.given.dry_run:
         _show(order, rows[:PREVIEW_ROWS] if order.client.output == "table" else rows, len(rows))
     elif rows and not order.given.yes and not is_agreed(f"{order.verb.name} {_jobs(len(rows))}"):
@@ -151,26 +154,17 @@ def _change_matching(order: _Order) -> None:
         _carry_out(order, [Target(row["id"], (row["state"],)) for row in reversed(rows)])
 
 
-def _wanted(order: _Order) -> Wanted:
+def _wanted(order: _Order) -> JobSearch:
     """A job's state decides what a change means for it, so many are changed only in states that were named."""
     verb, given = order.verb, order.given
-    if given.is_empty:
+    if replace(given, limit=None, dry_run=False, yes=False) == Selection():
         raise InvalidInput(f"which jobs? Give ids, or filters as in `quorker job {verb.name} --state failed`")
     if not order.states:
         named = ", ".join(state.lower() for state in STATES)
         raise InvalidInput(f"to {verb.name} all that match, say in which states, with --state: {named}")
     if given.limit is not None and given.limit < 1:
         raise InvalidInput(f"--limit {given.limit}: {verb.name} at least one job")
-    checked = read_filters(given)
-    return Wanted(order.states, checked.task, checked.queue, checked.tag)
-
-
-async def _matching(connection: Connection, wanted: Wanted, limit: int | None) -> list[Row]:
-    found: list[Row] = []
-    listing = Listing(connection, wanted)
-    while (limit is None or len(found) < limit) and (row := await listing.next()) is not None:
-        found.append(row)
-    return found
+    return replace(read_search(given, wall_ms()), states=order.states)
 
 
 def _show(order: _Order, rows: list[Row], total: int) -> None:

@@ -12,9 +12,9 @@ from quorker.app.app import load_app
 from quorker.app.cli import job_change_commands
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
 from quorker.app.cli.configuration import from_environment
-from quorker.app.cli.job_listing import Filters, Listing, Row, read_filters
+from quorker.app.cli.job_listing import Listing, SearchFilters, read_search
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
-from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
+from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time, wall_ms
 from quorker.app.cli.output import (
     Format,
     call_text,
@@ -26,6 +26,7 @@ from quorker.app.cli.output import (
 )
 from quorker.app.connection_host import ConnectionHost
 from quorker.app.errors import JobNotFound
+from quorker.app.job_search import Row
 from quorker.app.payload import PAYLOAD_BYTES_MAX, encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import CallOptions, checked_option, read_options
@@ -198,18 +199,18 @@ def _entry_text(entry: dict[str, Any]) -> str:
 @job_program.command(name="ls")
 def list_jobs(
     *,
-    which: Filters = Filters(),  # noqa: B008
+    which: SearchFilters = SearchFilters(),  # noqa: B008
     limit: Annotated[int, Parameter(help="At most so many.")] = 50,
     after: Annotated[
         str, Parameter(help="Go on where the listing ended that named this.", show_default=False)
     ] = "",
     client: ClientOptions = ClientOptions(),  # noqa: B008
 ) -> None:
-    """List jobs, the newest change first; with --tag or --task alone, the newest job first.
+    """List jobs, the newest change first; where --tag or --task says most, the newest job first.
 
     When there are more, a line on stderr names the --after of the next page.
     """
-    wanted = read_filters(which)
+    wanted = read_search(which, wall_ms())
     if limit < 1:
         raise InvalidInput(f"--limit {limit}: show at least one job")
 
@@ -222,19 +223,11 @@ def list_jobs(
 
 
 async def _list(listing: Listing, limit: int, output: Format) -> str:
-    """Prints the page and returns where the next one begins. Lines need not wait for each other."""
-    rows: list[Row] = []
-    for _ in range(limit):
-        row = await listing.next()
-        if row is None:
-            break
-        if output == "jsonl":
-            print_json(job_fields(row), output)
-        else:
-            rows.append(row if output == "table" else job_fields(row))
-    if output != "jsonl":
-        print_rows(output, rows, JOB_HEADS, job_cells)
-    return await listing.cursor()
+    """Prints the page and returns where the next one begins."""
+    rows, rest = await listing.page(limit)
+    shown = rows if output == "table" else [job_fields(row) for row in rows]
+    print_rows(output, shown, JOB_HEADS, job_cells)
+    return rest
 
 
 def _new_job(task: str, args: list[Any], kwargs: dict[str, Any], job: EnqueueOptions) -> NewJob:

@@ -26,6 +26,7 @@ from quorker.app.cli.queue_commands import queue_program
 from quorker.app.cli.server_commands import lock_program, server_program
 from quorker.app.cli.status_command import status_program
 from quorker.app.cli.tail_command import tail_program
+from quorker.app.cli.task_commands import task_program
 from quorker.app.failure import sole_member
 from quorker.core.errors import EXIT_OK, EXIT_REFUSED, EXIT_TIMEOUT, EXIT_USAGE, QuorkerError
 
@@ -44,6 +45,7 @@ PARTS: Final = (
     job_program,
     queue_program,
     cron_program,
+    task_program,
     server_program,
     lock_program,
     tail_program,

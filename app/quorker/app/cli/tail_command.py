@@ -16,17 +16,10 @@ import trio
 from cyclopts import Parameter
 
 from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_program, with_connection
-from quorker.app.cli.job_listing import (
-    NOTHING_OLDER,
-    Filters,
-    Row,
-    Wanted,
-    number_after,
-    read_filters,
-    read_page,
-)
+from quorker.app.cli.job_listing import NOTHING_OLDER, Filters, Wanted, number_after, read_filters, read_page
 from quorker.app.cli.job_rows import job_fields, row_call
 from quorker.app.cli.output import Format, instant_text, print_json, print_note
+from quorker.app.job_search import Row
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs.lifecycle import STATES
 from quorker.transport.connection import Connection
@@ -52,10 +45,6 @@ def tail(
     whole history. With -o json, as with jsonl, every line is a document.
     """
     wanted = read_filters(which)
-    if wanted.tag is not None:
-        raise InvalidInput(
-            "--tag: changes are followed by state, task and queue; tags have no order of changes"
-        )
     if not INTERVAL_MIN <= interval <= INTERVAL_MAX:  # not a number is neither
         raise InvalidInput(f"--interval {interval:g}: give {INTERVAL_MIN:g} to {INTERVAL_MAX:g} seconds")
     if count is not None and count < 1:

@@ -1,7 +1,8 @@
 """Every read of the job store, by name. Reads never change anything and answer from indexes, not by scanning jobs.
 
 `run` is total: it returns what msgpack can pack, or raises `QueryError`. What each query returns is said where it is
-defined: `queries_batches`, `queries_collections`, `queries_jobs`, `queries_monitoring`, `queries_recurring`.
+defined: `queries_batches`, `queries_collections`, `queries_jobs`, `queries_monitoring`, `queries_recurring`,
+`queries_search`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from quorker.core.jobs import (
     queries_jobs,
     queries_monitoring,
     queries_recurring,
+    queries_search,
 )
 from quorker.core.jobs.queries_form import Query, QueryError, checked_arguments
 from quorker.core.jobs.tables import Tables
@@ -26,6 +28,7 @@ QUERIES: Final[dict[str, Query]] = {
     **queries_monitoring.QUERIES,
     **queries_recurring.QUERIES,
     **queries_batches.QUERIES,
+    **queries_search.QUERIES,
 }
 
 

@@ -89,7 +89,7 @@ def job_details(tables: Tables, job_id: str) -> Fields | None:
     if found is None:
         return None
     lease = tables.leases.get(found.token)
-    return _summary(found) | {
+    return summary(found) | {
         "args": found.spec.args,
         "timeout_ms": found.spec.timeout_ms,
         "headers": dict(found.spec.headers),
@@ -154,7 +154,7 @@ def _lease_fields(tables: Tables, lease: Lease) -> Fields:
     }
 
 
-def _summary(of: Job) -> Fields:
+def summary(of: Job) -> Fields:
     current = of.current
     return {
         "id": of.id,
@@ -228,7 +228,7 @@ def _page(
     else:
         rows = timeline.before(after) if newest_first else timeline.after(after)
         ids = [job_id for _, job_id in islice(rows, page_end(0, count))]
-    return {"rows": [_summary(tables.jobs[job_id]) for job_id in ids], "total": len(timeline)}
+    return {"rows": [summary(tables.jobs[job_id]) for job_id in ids], "total": len(timeline)}
 
 
 def _next(tables: Tables, rows: list[Fields], count: int, by_state: bool) -> int | None:
@@ -270,7 +270,7 @@ def _scheduled_in_set(tables: Tables) -> Iterator[tuple[int, str]]:
 
 def _due_entry(tables: Tables, due_wt: int, job_id: str) -> Entry:
     found = tables.jobs.get(job_id)
-    return job_id, None if found is None else _summary(found) | {"due_wt": due_wt}
+    return job_id, None if found is None else summary(found) | {"due_wt": due_wt}
 
 
 def enqueued_jobs(tables: Tables, queue: str, start: int, count: int) -> list[Entry]:
@@ -285,7 +285,7 @@ def enqueued_jobs(tables: Tables, queue: str, start: int, count: int) -> list[En
 
 def _queue_entry(tables: Tables, job_id: str) -> Entry:
     found = tables.jobs.get(job_id)
-    return job_id, None if found is None else _summary(found) | {"in_state": found.state == ENQUEUED}
+    return job_id, None if found is None else summary(found) | {"in_state": found.state == ENQUEUED}
 
 
 def _entries_with_lines(tables: Tables, queue: Queue, start: int, stop: int) -> list[str]:
@@ -334,7 +334,7 @@ def _fetched_entry(tables: Tables, lease: Lease) -> Entry:
     found = tables.jobs.get(lease.job_id)
     if found is None:
         return lease.job_id, None
-    return lease.job_id, _summary(found) | {"lease": _lease_fields(tables, lease)}
+    return lease.job_id, summary(found) | {"lease": _lease_fields(tables, lease)}
 
 
 def queue_counts(tables: Tables, queue: str) -> tuple[int, int]:

@@ -29,6 +29,9 @@ async def send(user: int, *, subject: str = "") -> str:
         raise ValueError(f"no user {user}")
     return f"{user} {subject}"
 
+@app.task(queue="mail", mutex=True, rate="1/h", expires=86400)
+async def hourly() -> None: ...
+
 @app.task
 def thumbnails(path: str, sizes: list[int]) -> int:
     return len(sizes)
@@ -156,6 +159,21 @@ def test_arguments_are_json_or_text(quorker: Quorker) -> None:
     assert "thumbnails('/a b.png', [64, 128])" in ok(quorker("job", "show", found["id"]))
 
 
+def test_a_job_that_waits_for_its_limit(quorker: Quorker) -> None:
+    """The first one runs at once and uses up the hour of all."""
+    ok(quorker("job", "enqueue", "hourly", "--app", "shop:app", "--wait", "30"))
+    job_id = as_json(quorker("job", "enqueue", "hourly", "--app", "shop:app", "-o", "json"))["id"]
+    shown = ok(quorker("job", "show", job_id))
+    assert re.search(r"^limit    +hourly, and waits for it$", shown, re.MULTILINE), shown
+    assert re.search(r"^expires  +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$", shown, re.MULTILINE), shown
+    assert re.search(r"^hourly +0 +1 +in \S+", ok(quorker("limit", "ls")), re.MULTILINE)
+    (row,) = as_json(quorker("limit", "ls", "-o", "json"))
+    assert (row["key"], row["running"], row["waiting"]) == ("hourly", 0, 1)
+    assert 0 < row["next_start_in_ms"] <= 3_600_000
+    assert "deleted" in ok(quorker("job", "delete", job_id))
+    assert as_json(quorker("limit", "ls", "-o", "json"))[0]["waiting"] == 0
+
+
 def test_a_failed_job_shows_its_error(quorker: Quorker) -> None:
     ran = quorker("job", "enqueue", "send", "--app", "shop:app", "--wait", "30", "--", "-3")
     assert ran.code == EXIT_REFUSED
@@ -196,7 +214,7 @@ def test_the_app_checks_the_call(quorker: Quorker) -> None:
         "quorker: send(user: int, *, subject: str = '') -> str cannot be called like this"
     )
     ran = quorker("job", "enqueue", "sent", "--app", "shop:app")
-    assert ran.err == "quorker: shop:app has no task 'sent': it has send, thumbnails\n"
+    assert ran.err == "quorker: shop:app has no task 'sent': it has hourly, send, thumbnails\n"
 
 
 def test_an_unknown_job_is_not_found(quorker: Quorker) -> None:

@@ -14,6 +14,7 @@ GUIDES = {
     "guide-tasks.md": 5,
     "guide-jobs.md": 4,
     "guide-locks.md": 3,
+    "guide-limits.md": 3,
     "guide-recurring.md": 4,
     "guide-testing.md": 6,
     "guide-filters.md": 3,

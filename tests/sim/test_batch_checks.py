@@ -164,7 +164,8 @@ def test_a_callback_may_be_tried_again_by_hand() -> None:
     log.end("m2", 11)
     log.end("c1", 12)
     log.apply((RequeueJob("c1"), (0, True)))
-    log.grant("c1", 13)
+    log.end("c1", 13, None, (RequeueJob("c1"), (0, True)))
+    log.grant("c1", 14)
 
 
 # --- the end ---

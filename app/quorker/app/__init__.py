@@ -22,6 +22,7 @@ from quorker.app.errors import (
 from quorker.app.filters import Filter
 from quorker.app.front_door import Attached
 from quorker.app.hook_arguments import Applied, Election, Enqueued, Enqueuing, Performed, Performing
+from quorker.app.limits import Limit, Rate
 from quorker.app.locks import HeldLock
 from quorker.app.outcomes import Delete, Fail, GiveBack, Succeed
 from quorker.app.recurring_job import RecurringJob
@@ -52,6 +53,7 @@ __all__ = [
     "JobHandle",
     "JobNotFound",
     "JobPending",
+    "Limit",
     "LockLost",
     "LockTimeout",
     "NotConnected",
@@ -59,6 +61,7 @@ __all__ = [
     "Performed",
     "Performing",
     "PlainTask",
+    "Rate",
     "RecurringJob",
     "RecurringNotFound",
     "Retry",

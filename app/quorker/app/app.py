@@ -18,6 +18,7 @@ from quorker.app.filters import BUILT_IN, Filter, FilterChain
 from quorker.app.front_door import FrontDoor, WorkPlan, open_member, open_outsider
 from quorker.app.gateway import Gateway, inherited_gateway, refuse_blocking
 from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs
+from quorker.app.limits import Limit, Rate, read_limits
 from quorker.app.location import import_attribute
 from quorker.app.lock_line import LockWish
 from quorker.app.locks import Lock
@@ -200,6 +201,10 @@ class App:
         timeout: Duration | None = None,
         retry: Retry | None = None,
         retention: Duration | None = None,
+        concurrency: Limit | int | None = None,
+        mutex: bool | None = None,
+        rate: Rate | str | None = None,
+        expires: Duration | datetime | None = None,
         runs_in: RunsIn | None = None,
         filters: Sequence[Filter] = (),
     ) -> TaskDecorator: ...
@@ -214,6 +219,10 @@ class App:
         timeout: Duration | None = None,
         retry: Retry | None = None,
         retention: Duration | None = None,
+        concurrency: Limit | int | None = None,
+        mutex: bool | None = None,
+        rate: Rate | str | None = None,
+        expires: Duration | datetime | None = None,
         runs_in: RunsIn | None = None,
         filters: Sequence[Filter] = (),
     ) -> Any:
@@ -221,7 +230,8 @@ class App:
 
         `name`: the function's own by default. An `async def` runs on the node's trio loop; a plain function runs in a
         worker process, or with `runs_in="thread"` in a thread of the node, which cannot be killed at its timeout.
-        `filters`: those that only jobs of this task pass. Durations are seconds or timedeltas. Raises
+        `concurrency` (`mutex=True` for one), `rate` ("10/s"): how many jobs may run at a time and start, in the whole
+        cluster. `expires`: deleted unless started by then. `filters`: those that only jobs of this task pass. Durations are seconds or timedeltas. Raises
         `ConfigurationError` for a name that is taken.
         """
         given = {
@@ -231,7 +241,8 @@ class App:
             "retry": retry,
             "retention": retention,
         }
-        options = CallOptions(**read_options(given))
+        limits = read_limits(concurrency, mutex, rate, expires)
+        options = CallOptions(**read_options(given), **limits)
         if function is not None:
             return self._register(function, name, options, runs_in, filters)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from quorker.app.context import JobContext
 from quorker.app.failure import MESSAGE_CHARS_MAX, Failure
+from quorker.app.limits import LIMIT_OPTIONS
 from quorker.app.outcomes import Delete, Fail, GiveBack, Outcome, Succeed
 from quorker.app.payload import decode_call, decode_result, encode_result
 from quorker.app.settings import is_kept, own_headers, read_options
@@ -48,6 +49,11 @@ class Enqueuing:
         added = options.pop("headers", None)
         if added is not None:
             options["headers"] = {**self.headers, **added}
+        limits = [name for name in options if name in LIMIT_OPTIONS]
+        if limits:
+            raise InvalidInput(
+                f"a filter cannot change {', '.join(limits)}: say it where the job is enqueued"
+            )
         found = read_options(options)
         kept = tuple(pair for pair in self.job.headers if is_kept(pair[0]))
         kept = found.pop("retry_headers", kept)

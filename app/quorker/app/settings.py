@@ -7,13 +7,16 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
 
 from quorker.app.failure import qualified_name
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import BadCommand, RetryPolicy
 from quorker.core.jobs.lifecycle import STATES
+
+if TYPE_CHECKING:
+    from quorker.app.limits import Limit, Rate
 
 T = TypeVar("T")
 Duration: TypeAlias = float | timedelta
@@ -161,6 +164,10 @@ class CallOptions:
     retention_ms: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     retry_headers: tuple[tuple[str, str], ...] = ()
+    concurrency: Limit | None = None
+    rate: Rate | None = None
+    expires_ms: int = 0
+    expires_wt: int = 0
 
 
 def read_options(given: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from quorker.app.errors import BadPayload
 from quorker.app.filters import Filter, FilterChain
 from quorker.app.gateway import Gateway, Submit, refuse_blocking
 from quorker.app.job_plans import carry_out, carry_out_blocking, make_jobs, why_not_made
+from quorker.app.limits import Limit, Rate, StartPlan, read_limits, start_plan
 from quorker.app.payload import encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
@@ -47,7 +48,6 @@ def fields_of(option: CallOptions) -> tuple[Any, ...]:
         option.tags,
         option.retention_ms,
         "",
-        None,
     )
 
 
@@ -86,12 +86,15 @@ class Task(Generic[P, R]):
     filters: tuple[Filter, ...] = field(default=(), repr=False)
     _arities: range = field(init=False, repr=False)
     _fields: tuple[Any, ...] = field(init=False, repr=False)  # of every job of it, behind its arguments
+    _keyed: StartPlan | None = field(init=False, repr=False)  # its limit key is made of the arguments
 
     def __post_init__(self) -> None:
+        plan = start_plan(self.name, self.signature, self.options)
+        start = None if plan is None else plan.fixed
         object.__setattr__(self, "_arities", arities(self.signature))
-        object.__setattr__(
-            self, "_fields", new_job("", b"", self.options)[2:]
-        )  # with every default behind them
+        fields = new_job("", b"", self.options)._replace(start=start)[2:]  # with every default behind them
+        object.__setattr__(self, "_fields", fields)
+        object.__setattr__(self, "_keyed", plan if start is None else None)
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Make a job; returns when a majority of the members has it on disk. For plain code.
@@ -125,7 +128,7 @@ class Task(Generic[P, R]):
             self._require_call(args, kwargs)
         packed = encode_call(args, kwargs, bytes_max=self.host.payload_bytes_max)
         job: NewJob = new_tuple(NewJob, (self.name, packed, *self._fields))
-        return job
+        return job if self._keyed is None else job._replace(start=self._keyed.rules_of(args, kwargs))
 
     def _require_call(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         try:
@@ -153,13 +156,17 @@ class Task(Generic[P, R]):
         tags: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
         retention: Duration | None = None,
+        concurrency: Limit | int | None = None,
+        mutex: bool | None = None,
+        rate: Rate | str | None = None,
+        expires: Duration | datetime | None = None,
     ) -> Self:
         """A copy of this task whose jobs are enqueued with these options. Durations are seconds or timedeltas.
 
         `delay` or `at` (an aware datetime): not before then. `unique`: while a job with this key has not ended (or for
         `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `headers`: words
         that travel with the job, see `current_job.headers`. `retention`: how long to keep the job once it has succeeded
-        or was deleted. Raises `InvalidInput`.
+        or was deleted. `concurrency`, `mutex`, `rate`, `expires`: see `App.task`. Raises `InvalidInput`.
         """
         given = {
             "queue": queue,
@@ -176,7 +183,8 @@ class Task(Generic[P, R]):
             "headers": headers,
             "retention": retention,
         }
-        return self.with_options(read_options(given))
+        limits = read_limits(concurrency, mutex, rate, expires)
+        return self.with_options(read_options(given) | limits)
 
 
 RegisteredTask: TypeAlias = Task[..., Any]

@@ -168,6 +168,8 @@ def _print_job(found: dict[str, Any]) -> None:
         ("runs at", f"{lease['worker']}, token {lease['token']}" if lease else ""),
         ("after", f"{parent['id']} ({parent['state'] or 'gone'})" if parent else ""),
         ("recurring", _recurring_text(found["headers"])),
+        ("limit", _limit_text(found)),
+        ("expires", f"{instant_text(found['start_by_wt'])} UTC" if found["start_by_wt"] else ""),
         ("tags", ", ".join(found["tags"])),
     ]
     print_fields([(name, value) for name, value in fields if value])
@@ -189,6 +191,11 @@ def _recurring_text(headers: dict[str, str]) -> str:
         if slot.isdecimal()
         else f"{recurring_id}, triggered"
     )
+
+
+def _limit_text(found: dict[str, Any]) -> str:
+    key = found["limit_key"]
+    return f"{key}, and waits for it" if found["waits_for_limit"] else key
 
 
 def _entry_text(entry: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ from quorker.app.cli import completion_command, sim
 from quorker.app.cli.cron_commands import cron_program
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
+from quorker.app.cli.limit_commands import limit_program
 from quorker.app.cli.node_command import node_program
 from quorker.app.cli.output import print_note
 from quorker.app.cli.queue_commands import queue_program
@@ -48,6 +49,7 @@ PARTS: Final = (
     task_program,
     server_program,
     lock_program,
+    limit_program,
     tail_program,
 )
 for part in PARTS:

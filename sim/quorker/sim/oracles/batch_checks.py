@@ -84,9 +84,11 @@ class BatchChecks:
     def on_finished(self, job_ids: Iterable[str]) -> None:
         """All commands of the entry are judged, and these jobs have ended in it. Callbacks may be due now."""
         for job_id in job_ids:
+            if job_id in self._revived:
+                continue  # by hand, after it had ended
             if job_id in self._callbacks:
                 self._over.add(job_id)
-            if job_id in self._batch_of and job_id not in self._revived:
+            if job_id in self._batch_of:
                 self._ended.add(job_id)
         self._revived.clear()
 

@@ -36,6 +36,7 @@ def call(qualname: str, *args: object, result_bytes_max: int = 65536) -> ChildCa
         "t",
         None,
         {},
+        "",
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 GUIDES = {
+    "guide-batches.md": 4,
     "guide-tasks.md": 5,
     "guide-jobs.md": 4,
     "guide-locks.md": 3,

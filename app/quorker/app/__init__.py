@@ -4,10 +4,14 @@ from quorker.app import App, Retry, current_job
 """
 
 from quorker.app.app import App
+from quorker.app.batch_plans import BatchCounts
+from quorker.app.batches import Batch, BatchHandle
 from quorker.app.calls import Call
 from quorker.app.context import current_job
 from quorker.app.errors import (
     BadPayload,
+    BatchNotFound,
+    BatchPending,
     BlockingCall,
     JobCancelled,
     JobFailed,
@@ -38,6 +42,11 @@ __all__ = [
     "AsyncTask",
     "Attached",
     "BadPayload",
+    "Batch",
+    "BatchCounts",
+    "BatchHandle",
+    "BatchNotFound",
+    "BatchPending",
     "BlockingCall",
     "Call",
     "Delete",

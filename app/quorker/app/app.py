@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Protocol, TypeGuard, TypeVar, overload
 
+from quorker.app.batches import Batch, BatchHandle, Callbacks
 from quorker.app.calls import Call, command_of
 from quorker.app.errors import NotConnected
 from quorker.app.filters import BUILT_IN, Filter, FilterChain
@@ -28,6 +29,7 @@ from quorker.app.recurring import Declaration, declaration, read_timing
 from quorker.app.results import JobHandle
 from quorker.app.schedules import Schedules
 from quorker.app.settings import (
+    After,
     CallOptions,
     Duration,
     Misfire,
@@ -142,6 +144,34 @@ class App:
         """Like `enqueue_many`, for async code."""
         ids = await carry_out(make_jobs(command_of(calls), self.filters_for), self.gateway())
         return [JobHandle(job_id, self) for job_id in ids]
+
+    def batch(
+        self,
+        name: str,
+        *,
+        then: Callbacks = None,
+        on_failure: Callbacks = None,
+        finally_: Callbacks = None,
+        retention: Duration | None = None,
+    ) -> Batch:
+        """Jobs that belong together: `with` it in plain code, `async with` it on trio and asyncio. Gives a `Batch`.
+
+        All that `task.using(batch=b).enqueue(...)` collects in the block is made at its end in one command, with the
+        callbacks; when the block raises, nothing is. `then` runs when all members have succeeded, `on_failure` when none
+        is pending and one has not, `finally_` in both cases; each is a task without arguments, a `task.call(...)`, or a
+        list of them, and runs once. `retention`: how long the batch is known after its end. Raises `InvalidInput`.
+        """
+        callbacks: tuple[tuple[Callbacks, After], ...] = (
+            (then, "success"),
+            (on_failure, "failure"),
+            (finally_, "any"),
+        )
+        kept_ms = 0 if retention is None else milliseconds(retention, "retention")
+        return Batch(self, checked_option("batch(name)", name, bounds.NAME), callbacks, kept_ms)
+
+    def batch_by_id(self, batch_id: str) -> BatchHandle:
+        """The handle of a batch by its id, which may come from another process."""
+        return BatchHandle(self, checked_option("batch id", batch_id, bounds.BATCH_ID))
 
     def lock(
         self,

@@ -100,7 +100,14 @@ def run_call(call: ChildCall, pipe: Pipe) -> None:
         task = find_task(call)
         args, kwargs = decode_call(call.args)
         job = job_seen(
-            call.job_id, call.fence, call.attempt, call.queue, call.task, call.deadline, call.headers
+            call.job_id,
+            call.fence,
+            call.attempt,
+            call.queue,
+            call.task,
+            call.deadline,
+            call.headers,
+            call.batch_id,
         )
         enter_job(job)
         result = encode_result(task(*args, **kwargs), bytes_max=call.result_bytes_max)

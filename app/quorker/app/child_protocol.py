@@ -39,6 +39,7 @@ class ChildCall(NamedTuple):
     task: str
     deadline: float | None  # time.monotonic() seconds, which is one clock for all processes of a machine
     headers: dict[str, str]  # all that the job has in the store
+    batch_id: str
 
 
 def pack_frame(kind: str, *fields: object) -> bytes:

@@ -25,6 +25,7 @@ class JobContext:
     `headers` are those that the job was enqueued with. `deadline` is a `time.monotonic()` instant in seconds (None: no
     timeout); `attempt` counts from 1. `recurring_id`: of which recurring job this is one, or None; `slot`: the instant
     (UTC) for which it was made, which is earlier than now by as much as it is late; None when somebody triggered it.
+    `batch_id` is that of the batch it is a member of, or None; `task.using(batch=current_job.batch_id)` adds further members.
     """
 
     id: str
@@ -36,6 +37,7 @@ class JobContext:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     recurring_id: str | None = None
     slot: datetime | None = None
+    batch_id: str | None = None
 
 
 def job_seen(
@@ -46,6 +48,7 @@ def job_seen(
     task: str,
     deadline: float | None,
     headers: Mapping[str, str],
+    batch_id: str,
 ) -> JobContext:
     """What the job may know of itself, out of all headers that it has in the store."""
     return JobContext(
@@ -58,6 +61,7 @@ def job_seen(
         own_headers(headers.items()),
         headers.get(RECURRING_HEADER),
         _instant(headers.get(SLOT_HEADER, "")),
+        batch_id or None,
     )
 
 
@@ -117,6 +121,10 @@ class CurrentJob:
     @property
     def slot(self) -> datetime | None:
         return self._running.slot
+
+    @property
+    def batch_id(self) -> str | None:
+        return self._running.batch_id
 
     def seconds_left(self) -> float | None:
         """Until the timeout stops this attempt; None without a timeout."""

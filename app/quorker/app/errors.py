@@ -8,6 +8,8 @@ QuorkerError
 ├── JobNotFound                no such job: never enqueued here, or expired
 ├── RecurringNotFound          no recurring job has this id
 ├── JobPending                 (a TimeoutError) the job had not ended when the time was up
+├── BatchNotFound              no such batch: never made here, or expired
+├── BatchPending               (a TimeoutError) the batch had not ended when the time was up
 ├── LockTimeout                (a TimeoutError) the lock did not become free in time
 ├── LockLost                   somebody else may have the lock by now
 ├── NotConnected               no `app.node(...)` or `app.connect(...)` is open in this process
@@ -56,6 +58,18 @@ class RecurringNotFound(QuorkerError):
 
 class JobPending(QuorkerError, TimeoutError):
     """The job had not ended when the time was up. It goes on; asking again is fine."""
+
+    exit_code = EXIT_TIMEOUT
+
+
+class BatchNotFound(QuorkerError):
+    """No batch has this id: it was never made in this cluster, or it has expired."""
+
+    exit_code = EXIT_CORRUPT
+
+
+class BatchPending(QuorkerError, TimeoutError):
+    """Members of the batch had not ended when the time was up. They go on; asking again is fine."""
 
     exit_code = EXIT_TIMEOUT
 

@@ -27,7 +27,9 @@ def job_context(grant: JobGrant) -> JobContext:
     timeout = timeout_seconds(grant)
     deadline = None if timeout is None else time.monotonic() + timeout
     headers = dict(grant.headers)
-    return job_seen(grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers)
+    return job_seen(
+        grant.job_id, grant.token, grant.attempt, grant.queue, grant.task, deadline, headers, grant.batch_id
+    )
 
 
 class RunsAttempts(Protocol):
@@ -71,6 +73,7 @@ class Executor:
             task=job.task,
             deadline=job.deadline,
             headers=dict(grant.headers),
+            batch_id=grant.batch_id,
         )
 
 

@@ -101,14 +101,25 @@ def change_job(command: Change) -> Plan[bool]:
 
 def make_jobs(command: EnqueueJobs, filters_for: Callable[[str], FilterChain]) -> Plan[list[str]]:
     """The ids, in order. Each job passes the filters of its task."""
-    chains = [filters_for(job.task) for job in command.jobs]
+    return (
+        yield from through_filters(command.jobs, filters_for, lambda jobs: _submit_jobs(EnqueueJobs(jobs)))
+    )
+
+
+def through_filters(
+    jobs: tuple[NewJob, ...],
+    filters_for: Callable[[str], FilterChain],
+    submit: Callable[[tuple[NewJob, ...]], Plan[list[str]]],
+) -> Plan[list[str]]:
+    """The ids that `submit` gives the jobs, as the filters of their tasks have left them."""
+    chains = [filters_for(job.task) for job in jobs]
     if not any(chain.is_for_clients for chain in chains):
-        return (yield from _submit_jobs(command))
-    calls = [Enqueuing(job) for job in command.jobs]
+        return (yield from submit(jobs))
+    calls = [Enqueuing(job) for job in jobs]
     try:
         for call, chain in zip(calls, chains, strict=True):
             yield CallHooks(chain.enqueuing, call)
-        ids = yield from _submit_jobs(EnqueueJobs(tuple(call.job for call in calls)))
+        ids = yield from submit(tuple([call.job for call in calls]))
     except GeneratorExit:  # nobody carries out this plan any more
         raise
     except BaseException as error:

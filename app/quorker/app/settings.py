@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from quorker.app.failure import qualified_name
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
-from quorker.core.jobs.commands import BadCommand, RetryPolicy
+from quorker.core.jobs.commands import BadCommand, NewJob, RetryPolicy
 from quorker.core.jobs.lifecycle import STATES
 
 if TYPE_CHECKING:
@@ -146,6 +146,16 @@ def _names(kinds: Sequence[ErrorKind]) -> str:
     return " ".join(kind if isinstance(kind, str) else qualified_name(kind) for kind in kinds)
 
 
+class Collector(Protocol):
+    """A batch: it collects jobs while its block lasts, and has an id afterwards."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def is_open(self) -> bool: ...
+    def collect(self, job: NewJob) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class CallOptions:
     """How one job of a task is enqueued, in the units of `NewJob`."""
@@ -168,6 +178,8 @@ class CallOptions:
     rate: Rate | None = None
     expires_ms: int = 0
     expires_wt: int = 0
+    batch_id: str = ""
+    batch: Collector | None = None
 
 
 def read_options(given: dict[str, Any]) -> dict[str, Any]:
@@ -194,7 +206,18 @@ def _read_headers(value: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_after(value: Any) -> dict[str, Any]:
-    return {"parent_id": checked_option("after", getattr(value, "id", value), bounds.JOB_ID)}
+    """A job, a job that is collected for the same batch, or a batch that is there."""
+    parent_id = getattr(value, "parent_id", None) or getattr(value, "id", value)
+    is_ours = type(parent_id) is str and parent_id != value
+    return {"parent_id": checked_option("after", parent_id, bounds.PARENT_ID if is_ours else bounds.JOB_ID)}
+
+
+def _read_batch(value: Any) -> dict[str, Any]:
+    """A batch whose block goes on is asked again when the job is enqueued."""
+    if hasattr(value, "collect"):
+        return {"batch": value, "batch_id": ""}
+    batch_id = checked_option("batch", getattr(value, "id", value), bounds.BATCH_ID)
+    return {"batch": None, "batch_id": batch_id}
 
 
 def _read_priority(value: int) -> dict[str, Any]:
@@ -215,6 +238,7 @@ _READERS: Final[dict[str, Callable[[Any], dict[str, Any]]]] = {
     "unique": lambda value: {"unique_key": checked_option("unique", value, bounds.KEY)},
     "unique_for": lambda value: {"unique_ms": milliseconds(value, "unique_for")},
     "after": _read_after,
+    "batch": _read_batch,
     "on": lambda value: {"on": checked_option("on", value, bounds.condition)},
     "tags": lambda value: {"tags": checked_option("tags", tuple(value), bounds.TAGS)},
     "headers": _read_headers,

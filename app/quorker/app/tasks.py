@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, ParamSpec, Protocol, Self, TypeAlias, TypeVar
 
+from quorker.app.batches import BatchHandle
 from quorker.app.calls import Call
 from quorker.app.errors import BadPayload
 from quorker.app.filters import Filter, FilterChain
@@ -18,7 +19,7 @@ from quorker.app.limits import Limit, Rate, StartPlan, read_limits, start_plan
 from quorker.app.payload import encode_call
 from quorker.app.results import JobHandle
 from quorker.app.settings import After, CallOptions, Duration, Retry, RunsIn, read_options
-from quorker.core.errors import Rejected
+from quorker.core.errors import InvalidInput, Rejected
 from quorker.core.frozen import new_tuple
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 
@@ -47,7 +48,7 @@ def fields_of(option: CallOptions) -> tuple[Any, ...]:
         option.retry_headers + option.headers,
         option.tags,
         option.retention_ms,
-        "",
+        option.batch_id,
     )
 
 
@@ -103,12 +104,23 @@ class Task(Generic[P, R]):
         wait for), `Rejected`.
         """
         refuse_blocking(f"await {self.name}.aenqueue(...)")
-        plan = make_jobs(EnqueueJobs((self.new_job(*args, **kwargs),)), self.host.filters_for)
+        job = self.new_job(*args, **kwargs)
+        batch = self.options.batch
+        if batch is not None and batch.is_open:
+            collected: JobHandle[R] = batch.collect(job)
+            return collected
+        command = EnqueueJobs((job if batch is None else job._replace(batch_id=batch.id),))
+        plan = make_jobs(command, self.host.filters_for)
         return JobHandle(carry_out_blocking(plan, self.host.gateway())[0], self.host)
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Like `enqueue`, for trio and asyncio code."""
-        command = EnqueueJobs((self.new_job(*args, **kwargs),))
+        job = self.new_job(*args, **kwargs)
+        batch = self.options.batch
+        if batch is not None and batch.is_open:
+            collected: JobHandle[R] = batch.collect(job)
+            return collected
+        command = EnqueueJobs((job if batch is None else job._replace(batch_id=batch.id),))
         if self.host.filters_for(self.name).is_for_clients:
             ids = await carry_out(make_jobs(command, self.host.filters_for), self.host.gateway())
             return JobHandle(ids[0], self.host)
@@ -120,7 +132,14 @@ class Task(Generic[P, R]):
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call that is no job yet, for `app.enqueue_many` and `job.then`. Raises `BadPayload` for wrong arguments."""
-        return Call(self.new_job(*args, **kwargs))
+        job, batch = self.new_job(*args, **kwargs), self.options.batch
+        if batch is None:
+            return Call(job)
+        if batch.is_open:
+            raise InvalidInput(
+                f"a call of {self.name} with using(batch=...) is collected by enqueue, not by call, while its block lasts"
+            )
+        return Call(job._replace(batch_id=batch.id))
 
     def new_job(self, *args: P.args, **kwargs: P.kwargs) -> NewJob:
         """The job that `enqueue` would make, for a command of several. Raises `BadPayload` for wrong arguments."""
@@ -151,7 +170,7 @@ class Task(Generic[P, R]):
         retry: Retry | None = None,
         unique: str | None = None,
         unique_for: Duration | None = None,
-        after: JobHandle[Any] | str | None = None,
+        after: JobHandle[Any] | BatchHandle | str | None = None,
         on: After | None = None,
         tags: Sequence[str] | None = None,
         headers: Mapping[str, str] | None = None,
@@ -160,13 +179,15 @@ class Task(Generic[P, R]):
         mutex: bool | None = None,
         rate: Rate | str | None = None,
         expires: Duration | datetime | None = None,
+        batch: BatchHandle | str | None = None,
     ) -> Self:
         """A copy of this task whose jobs are enqueued with these options. Durations are seconds or timedeltas.
 
         `delay` or `at` (an aware datetime): not before then. `unique`: while a job with this key has not ended (or for
-        `unique_for`), enqueueing returns that job. `after`: wait until that job ends as `on` says. `headers`: words
+        `unique_for`), enqueueing returns that job. `after`: wait until that job, or batch, ends as `on` says. `headers`: words
         that travel with the job, see `current_job.headers`. `retention`: how long to keep the job once it has succeeded
-        or was deleted. `concurrency`, `mutex`, `rate`, `expires`: see `App.task`. Raises `InvalidInput`.
+        or was deleted. `concurrency`, `mutex`, `rate`, `expires`: see `App.task`. `batch`: the job is a member of it, see
+        `app.batch`. Raises `InvalidInput`.
         """
         given = {
             "queue": queue,
@@ -182,6 +203,7 @@ class Task(Generic[P, R]):
             "tags": tags,
             "headers": headers,
             "retention": retention,
+            "batch": batch,
         }
         limits = read_limits(concurrency, mutex, rate, expires)
         return self.with_options(read_options(given) | limits)

@@ -170,6 +170,7 @@ def _print_job(found: dict[str, Any]) -> None:
         ("recurring", _recurring_text(found["headers"])),
         ("limit", _limit_text(found)),
         ("expires", f"{instant_text(found['start_by_wt'])} UTC" if found["start_by_wt"] else ""),
+        ("batch", found["batch"] or ""),
         ("tags", ", ".join(found["tags"])),
     ]
     print_fields([(name, value) for name, value in fields if value])

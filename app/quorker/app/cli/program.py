@@ -17,6 +17,7 @@ from cyclopts import App as Program
 from cyclopts import CycloptsError
 
 from quorker.app.cli import completion_command, sim
+from quorker.app.cli.batch_commands import batch_program
 from quorker.app.cli.cron_commands import cron_program
 from quorker.app.cli.demo_command import demo
 from quorker.app.cli.job_commands import job_program
@@ -44,6 +45,7 @@ PARTS: Final = (
     node_program,
     status_program,
     job_program,
+    batch_program,
     queue_program,
     cron_program,
     task_program,

@@ -17,7 +17,7 @@ from quorker.app.hook_arguments import Enqueued, Enqueuing
 from quorker.app.hooks import CallHooks, call_hooks, call_hooks_blocking
 from quorker.app.payload import decode_result
 from quorker.core.errors import Rejected
-from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, RequeueJob, RescheduleJob
+from quorker.core.jobs.commands import DeleteJob, EnqueueJobs, NewJob, RequeueJob, RescheduleJob
 from quorker.core.jobs.lifecycle import UNFINISHED
 from quorker.transport.connection import Consistency
 

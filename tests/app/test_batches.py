@@ -18,6 +18,9 @@ from quorker.app import (
     BatchNotFound,
     BatchPending,
     BlockingCall,
+    Enqueued,
+    Enqueuing,
+    Filter,
     JobHandle,
     JobNotFound,
     current_job,
@@ -408,3 +411,62 @@ def test_the_leader_is_killed_between_the_making_and_the_end(tmp_path: Path) -> 
             await leader_dies_between(cluster)
 
     trio.run(main)
+
+
+# ------------------------------------------------------------------ filters
+
+
+class Stamp(Filter):
+    """Puts a word on every job that is enqueued, and remembers which ids these got."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def enqueuing(self, call: Enqueuing) -> None:
+        call.change(headers={"stamp": call.task})
+
+    def enqueued(self, call: Enqueued) -> None:
+        self.made.append(call.job_id)
+
+
+def test_members_and_callbacks_pass_the_filters_when_they_are_made(tmp_path: Path) -> None:
+    stamped, stamp = App("stamped"), Stamp()
+    stamped.add_filter(stamp)
+
+    @stamped.task
+    async def read_stamp() -> str:
+        return current_job.headers["stamp"]
+
+    with stamped.node(tmp_path, profile="fast", workers=1):
+        with stamped.batch("import", then=read_stamp) as batch:
+            job = read_stamp.using(batch=batch).enqueue()
+            assert stamp.made == []
+        assert batch.callbacks[0].result(timeout=30) == job.result(timeout=30) == "read_stamp"
+        assert sorted(stamp.made) == sorted([job.id, batch.callbacks[0].id])
+
+
+class Gathering(Filter):
+    """Puts every job into a batch."""
+
+    def __init__(self) -> None:
+        self.batch: Batch | None = None
+
+    def enqueuing(self, call: Enqueuing) -> None:
+        if self.batch is not None:
+            call.change(batch=self.batch)
+
+
+def test_a_filter_may_put_a_job_into_a_batch_that_is_made(tmp_path: Path) -> None:
+    gathered, gathering = App("gathered"), Gathering()
+    gathered.add_filter(gathering)
+    once = gathered.task(name="once")(double.function)
+    with gathered.node(tmp_path, profile="fast", workers=0):
+        with gathered.batch("import") as batch:
+            once.using(batch=batch).enqueue(1)
+            gathering.batch = batch
+            with pytest.raises(InvalidInput, match="has no id"):
+                once.enqueue(2)
+            gathering.batch = None
+        gathering.batch = batch
+        once.enqueue(3)
+        assert batch.counts().total == 2

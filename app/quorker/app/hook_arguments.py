@@ -55,6 +55,9 @@ class Enqueuing:
                 f"a filter cannot change {', '.join(limits)}: say it where the job is enqueued"
             )
         found = read_options(options)
+        batch = found.pop("batch", None)
+        if batch is not None:
+            found["batch_id"] = batch.id  # raises as long as its block lasts
         kept = tuple(pair for pair in self.job.headers if is_kept(pair[0]))
         kept = found.pop("retry_headers", kept)
         own = found.pop("headers", tuple(self.headers.items()))

@@ -85,15 +85,17 @@ def test_a_batch_is_shown_with_its_callbacks(quorker: Quorker) -> None:
 
 
 def members(quorker: Quorker, batch_id: str) -> list[str]:
-    return quorker("job", "ls", "--batch", batch_id, "-o", "jsonl").out.splitlines()
+    return quorker("batch", "jobs", batch_id, "-o", "jsonl").out.splitlines()
 
 
-def test_members_are_listed_and_changed_by_their_batch(quorker: Quorker) -> None:
+def test_members_are_listed_and_called_off(quorker: Quorker) -> None:
     batch_id, other = make("one", 3), make("other", 2)
     assert len(members(quorker, batch_id)) == 3
-    ran = quorker("job", "cancel", "--batch", batch_id, "--state", "enqueued", "--yes")
-    assert (ran.code, ran.out) == (EXIT_OK, "cancelled 3 jobs\n")
-    assert quorker("batch", "cancel", batch_id).out == f"{batch_id}  0 jobs deleted\n"
+    job_id = json.loads(members(quorker, batch_id)[1])["id"]
+    assert quorker("job", "cancel", job_id).code == EXIT_OK
+    deleted = quorker("batch", "jobs", batch_id, "--state", "deleted", "-o", "json")
+    assert [(row["id"], row["args"]) for row in json.loads(deleted.out)] == [(job_id, [1])]
+    assert quorker("batch", "cancel", batch_id).out == f"{batch_id}  2 jobs deleted\n"
     assert json.loads(quorker("batch", "cancel", other, "-o", "json").out) == {"id": other, "deleted": 2}
     assert json.loads(quorker("batch", "show", other, "-o", "json").out)["state"] == "Failed"
 
@@ -105,6 +107,8 @@ def test_what_is_not_there_and_what_is_wrong_is_told(quorker: Quorker) -> None:
         assert f"no batch {NOBODY}" in ran.err
         ran = quorker("batch", verb, "nothing")
         assert (ran.code, "batch id='nothing'" in ran.err) == (EXIT_USAGE, True)
-    both = quorker("job", "ls", "--batch", NOBODY, "--tag", "x")
-    assert (both.code, "--batch and --tag" in both.err) == (EXIT_USAGE, True)
+    assert quorker("batch", "jobs", NOBODY).out.splitlines() == [
+        "JOB  STATE  QUEUE  FAILED  SINCE (UTC)  CALL"
+    ]
+    assert quorker("batch", "jobs", NOBODY, "--state", "odd").code == EXIT_USAGE
     assert quorker("batch", "ls", "--limit", "0").code == EXIT_USAGE

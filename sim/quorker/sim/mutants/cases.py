@@ -522,6 +522,7 @@ GENERATORS: Final[dict[str, Callable[[int], Case]]] = {
         by_contract,
         keeping_time,
         in_batches,
+        limited,
         colliding,
         colliding_five,
         colliding_politely,

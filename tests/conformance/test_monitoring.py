@@ -75,6 +75,8 @@ async def test_statistics_count_everything(storage: StorageConnection, new_job: 
         "awaiting": 1,
         "quarantined": 0,
         "jobs": 8,
+        "limits": 0,
+        "limited": 0,
     }
     assert await storage.monitoring.statistics() == expected
 

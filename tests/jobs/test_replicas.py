@@ -49,7 +49,7 @@ def test_no_seed_breaks_an_invariant(seed: int) -> None:
 
 def test_traffic_reaches_every_state_and_every_kind_of_reply() -> None:
     """The traffic above is worth something only if it gets around."""
-    traffic = StoreTraffic(1)
+    traffic = StoreTraffic(2)
     states: set[str] = set()
     reasons: set[str] = set()
     kinds: set[str] = set()

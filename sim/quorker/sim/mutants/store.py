@@ -80,7 +80,7 @@ def stale_releases_are_accepted(patch: Patch) -> None:
 @bug(
     "A job that is granted stays at the head of its queue, for the next one who asks.",
     known="double fetch after a decision on a local read",
-    oracles=ONE_HOLDER,
+    oracles=(*ONE_HOLDER, "not too late [J23]"),
     budget=20,
     case=busy,
 )
@@ -100,7 +100,7 @@ def granted_jobs_stay_in_the_queue(patch: Patch) -> None:
 @bug(
     "Entries share their tokens with their neighbours in the log.",
     known="locks without fences",
-    oracles=("tokens grow [C6]",),
+    oracles=("tokens grow [C6]", "started once"),
     budget=20,
     case=busy,
 )

@@ -52,6 +52,7 @@ class ClientHost:
         self._requests: dict[int, trio.CancelScope] = {}
         self._submits: dict[int, int] = {}  # request by session, of the group that was sent last
         self._replies: list[tuple[int, int, Any]] = []
+        self._seen: dict[int, int] = {}  # by session, the newest state that its client has seen
 
     # ------------------------------------------------------------------ requests
 
@@ -59,8 +60,8 @@ class ClientHost:
         match request:
             case Submit():
                 self._submit(request)
-            case Attach(session):
-                self._attach(session)
+            case Attach(session, seen_index):
+                self._attach(session, seen_index)
             case Query():
                 self._begin(request.request, lambda: self._query(request))
             case StatusRequest(number):
@@ -81,8 +82,21 @@ class ClientHost:
         self._submits[session_id] = submit.request
         self._node.submit_group(submit.group)
 
-    def _attach(self, session_id: int) -> None:
+    def _attach(self, session_id: int, seen_index: int) -> None:
+        """A member that has just started, or lags, may not know the session yet: that is no proof that it has ended."""
         self._node.hosts.attach(session_id, self)
+        self._seen[session_id] = seen_index
+        if self._node.replica.store_index >= seen_index:
+            self._repeat_missed(session_id)
+        else:
+            self._start(lambda: self._repeat_missed_later(session_id, seen_index))
+
+    async def _repeat_missed_later(self, session_id: int, seen_index: int) -> None:
+        await self._node.wait_applied(seen_index)
+        if self._node.hosts.hosted().get(session_id) is self:
+            self._repeat_missed(session_id)
+
+    def _repeat_missed(self, session_id: int) -> None:
         self._node.repeat_missed(session_id, self)
         self.flush()
 
@@ -164,6 +178,8 @@ class ClientHost:
         self._link.send(requests.Notice(notice.session, notice.kind, pack(payload)))
 
     def on_lost(self, session_id: int, reason: str) -> None:
+        if self._node.replica.store_index < self._seen.get(session_id, 0):
+            return  # a state from before the session: it is looked for again when this member has caught up
         self._link.send(requests.Notice(session_id, "session_closed", pack(reason)))
 
     def on_refused(self, session_id: int, seqs: tuple[int, ...], reason: str, retry_after_ms: int) -> None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self, TypeAlias, TypeVar
 
 from quorker.app.batch_plans import BatchCounts, cancel_batch, make_batch, read_counts, wait_until_ended
-from quorker.app.calls import Call
+from quorker.app.calls import Call, require_size
 from quorker.app.filters import FilterChain
 from quorker.app.gateway import Gateway, refuse_blocking
 from quorker.app.job_plans import Plan, carry_out, carry_out_blocking
@@ -19,10 +19,8 @@ from quorker.app.results import WAIT_SECONDS, JobHandle
 from quorker.app.settings import After
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
-from quorker.core.jobs.commands import EnqueueBatch, NewJob, encode
+from quorker.core.jobs.commands import EnqueueBatch, NewJob
 from quorker.core.jobs.records import BATCH_REFERENCE
-from quorker.core.session import GROUP_BYTES_MAX
-from quorker.core.wire.records import pack
 
 T = TypeVar("T")
 _numbers: Final = count(1)
@@ -217,12 +215,7 @@ class Batch(BatchHandle):
     def _command(self) -> EnqueueBatch:
         """Raises `InvalidInput` when it is too large for one command."""
         command = EnqueueBatch(self.name, tuple(self._specs), self._waiting, self._retention_ms)
-        size = len(pack(encode(command)))
-        if size > GROUP_BYTES_MAX:
-            raise InvalidInput(
-                f"the {len(self._specs)} jobs of batch {self.name!r} have {size} bytes: one command has at most "
-                f"{GROUP_BYTES_MAX}; make several batches, or store large arguments elsewhere"
-            )
+        require_size(command, f"the {len(self._specs)} jobs of batch {self.name!r}", "make several batches")
         return command
 
     def _made(self, ids: tuple[str, Sequence[str], Sequence[str]]) -> None:

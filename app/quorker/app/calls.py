@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from quorker.app.settings import After, checked_option
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
-from quorker.core.jobs.commands import EnqueueJobs, NewJob, encode
+from quorker.core.jobs.commands import Command, EnqueueJobs, NewJob, encode
 from quorker.core.session import GROUP_BYTES_MAX
 from quorker.core.wire.records import pack
 
@@ -55,13 +55,18 @@ def command_of(calls: Iterable[Call[Any]]) -> EnqueueJobs:
             f"all or none; split them"
         )
     command = EnqueueJobs(tuple(jobs))
+    require_size(command, f"the {len(jobs)} calls of enqueue_many", "split them")
+    return command
+
+
+def require_size(command: Command, what: str, advice: str) -> None:
+    """Raises `InvalidInput` when it is too large for one command."""
     size = len(pack(encode(command)))
     if size > GROUP_BYTES_MAX:
         raise InvalidInput(
-            f"the {len(jobs)} calls of enqueue_many have {size} bytes: one command has at most {GROUP_BYTES_MAX}; "
-            f"split them, or store large arguments elsewhere"
+            f"{what} have {size} bytes: one command has at most {GROUP_BYTES_MAX}; "
+            f"{advice}, or store large arguments elsewhere"
         )
-    return command
 
 
 def _job_at(position: int, call: Call[Any], positions: dict[Call[Any], int]) -> NewJob:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Generic, TypeVar
 
-from quorker.app.errors import BadPayload
-from quorker.app.payload import decode_call
+from quorker.app.payload import call_values
 
 T = TypeVar("T")
 
 
-def instant(wall_ms: int | None) -> datetime | None:
-    """An aware datetime in UTC; None for none."""
-    return datetime.fromtimestamp(wall_ms / 1000, UTC) if wall_ms else None
+def instant(wall_ms: int | None, zone: tzinfo = UTC) -> datetime | None:
+    """An aware datetime; None for none."""
+    return datetime.fromtimestamp(wall_ms / 1000, zone) if wall_ms else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ class JobSummary:
 
 
 def job_summary(row: Mapping[str, Any]) -> JobSummary:
-    args, kwargs = _call(row)
+    args, kwargs = call_values(row)
     error = row["error"]
     return JobSummary(
         row["id"],
@@ -77,19 +76,9 @@ def job_summary(row: Mapping[str, Any]) -> JobSummary:
         row["deliveries"],
         tuple(row["tags"]),
         None if error is None else (error[0], error[1]),
-        args,
+        None if args is None else tuple(args),
         kwargs,
     )
-
-
-def _call(row: Mapping[str, Any]) -> tuple[tuple[Any, ...] | None, Mapping[str, Any] | None]:
-    if row["args_size"] > len(row["args"]):
-        return None, None
-    try:
-        args, kwargs = decode_call(row["args"])
-    except BadPayload:
-        return None, None
-    return tuple(args), kwargs
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,16 +150,24 @@ def why_not_made(refused: Rejected) -> Rejected | JobNotFound:
     return refused
 
 
-def read_job(job_id: str) -> Plan[dict[str, Any]]:
-    """A job that is unknown here may be known elsewhere: only a linearizable read can say that there is none."""
+def read_job(job_id: str, query: str = "job") -> Plan[dict[str, Any]]:
+    """The answer to a read of one job. Raises `JobNotFound`."""
+    record: dict[str, Any] | None = yield from read_anywhere(query, {"job_id": job_id})
+    if record is None:
+        raise JobNotFound(
+            f"no job {job_id} in this cluster: it was never enqueued here, or it ended long ago and has expired"
+        )
+    return record
+
+
+def read_anywhere(query: str, args: dict[str, Any]) -> Plan[Any]:
+    """What is unknown here may be known elsewhere: only a linearizable read can say that there is none, with None."""
     consistencies: tuple[Consistency, ...] = ("local", "linearizable")
     for consistency in consistencies:
-        record: dict[str, Any] | None = yield Query("job", {"job_id": job_id}, consistency)
-        if record is not None:
-            return record
-    raise JobNotFound(
-        f"no job {job_id} in this cluster: it was never enqueued here, or it ended long ago and has expired"
-    )
+        found = yield Query(query, args, consistency)
+        if found is not None:
+            return found
+    return None
 
 
 def _failure(job_id: str, state: dict[str, Any] | None) -> JobFailed | JobCancelled | JobNotFound:

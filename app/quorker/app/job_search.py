@@ -16,7 +16,11 @@ from quorker.app.gateway import Query
 from quorker.app.job_plans import Plan
 from quorker.app.payload import DEPTH_MAX, decode_call, encode_result
 from quorker.core.errors import InvalidInput
+from quorker.core.jobs import bounds
 from quorker.core.jobs.queries_search import CHANGED, CREATED, NEEDLE_BYTES_MAX, NEEDLES_MAX, ROWS_MAX
+
+TASK_PATTERN: Final = bounds.matching("task", "[A-Za-z0-9_.:*?-]", bounds.TASK_CHARS_MAX)
+"""Of a name, or a pattern in which `*` stands for any text and `?` for any one character."""
 
 Row: TypeAlias = dict[str, Any]
 Step: TypeAlias = str | int

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, Protocol, TypeVar
 
-from quorker.app.errors import JobNotFound
 from quorker.app.gateway import Gateway, Query, refuse_blocking
 from quorker.app.job_facts import (
     JobDetails,
@@ -23,11 +22,10 @@ from quorker.app.job_facts import (
     task_figures,
     worker_facts,
 )
-from quorker.app.job_plans import Plan, carry_out, carry_out_blocking
-from quorker.app.job_search import JobSearch, condition, search_page
-from quorker.app.settings import JobState, checked_option, checked_states
+from quorker.app.job_plans import Plan, carry_out, carry_out_blocking, read_job
+from quorker.app.job_search import TASK_PATTERN, JobSearch, condition, search_page
+from quorker.app.settings import JobState, checked_option, checked_states, instant_ms
 from quorker.app.tasks import RegisteredTask
-from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.queries_search import SAMPLE_MAX
 
@@ -36,7 +34,6 @@ T = TypeVar("T")
 ROWS: Final = 500
 JOBS_PER_PAGE: Final = 50
 _COUNT: Final = bounds.whole("limit", 1, 10_000)
-_PATTERN: Final = bounds.matching("task", "[A-Za-z0-9_.:*?-]", bounds.TASK_CHARS_MAX)
 _FORMS: Final = {"day": "%Y-%m-%d", "hour": "%Y-%m-%d-%H"}
 
 States = JobState | Sequence[JobState]
@@ -203,7 +200,7 @@ def _search(
     changed: tuple[datetime | None, datetime | None],
 ) -> JobSearch:
     for name, value, check in (
-        ("task", task, _PATTERN),
+        ("task", task, TASK_PATTERN),
         ("queue", queue, bounds.QUEUE),
         ("tag", tag, bounds.text("tag", 1, 64)),
         ("error", error, bounds.NAME),
@@ -225,13 +222,7 @@ def _search(
 
 
 def _wall_ms(name: str, at: datetime | None) -> int | None:
-    if at is None:
-        return None
-    if at.tzinfo is None:
-        raise InvalidInput(
-            f"{name}: {at!r} has no time zone: give an aware datetime, for instance with tzinfo=UTC"
-        )
-    return max(0, -(-int(at.timestamp() * 1_000_000) // 1000))
+    return None if at is None else instant_ms(at, name)
 
 
 def _read(query: str, **args: Any) -> Plan[Any]:
@@ -249,14 +240,8 @@ def _all(of: Callable[[Mapping[str, Any]], T], query: str, **args: Any) -> Plan[
 
 
 def _job(job_id: str) -> Plan[JobDetails]:
-    """What is unknown here may be known elsewhere: only a linearizable read can say that there is none."""
     checked_option("job id", job_id, bounds.JOB_ID)
-    found = yield Query("job_details", {"job_id": job_id})
-    if found is None:
-        found = yield Query("job_details", {"job_id": job_id}, "linearizable")
-    if found is None:
-        raise JobNotFound(f"no job {job_id} in this cluster: it was never enqueued here, or it has expired")
-    return job_details(found)
+    return job_details((yield from read_job(job_id, "job_details")))
 
 
 def _history(what: Ended, unit: Unit, count: int) -> Plan[builtins.list[tuple[datetime, int]]]:

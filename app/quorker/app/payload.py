@@ -61,6 +61,16 @@ def decode_call(data: bytes) -> tuple[list[Any], dict[str, Any]]:
         ) from None
 
 
+def call_values(row: Mapping[str, Any]) -> tuple[list[Any] | None, dict[str, Any] | None]:
+    """The arguments in a row of the store (`args`, `args_size`); None for both where they were cut or are no call."""
+    if row["args_size"] > len(row["args"]):
+        return None, None
+    try:
+        return decode_call(row["args"])
+    except BadPayload:
+        return None, None
+
+
 def _keywords(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in cast("Any", value)):
         raise ProtocolError("not keyword arguments")

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from quorker.app.errors import BadPayload
-from quorker.app.payload import decode_call
+from quorker.app.job_facts import instant
+from quorker.app.payload import call_values
 from quorker.app.settings import MANAGED, Misfire
 from quorker.core.frozen import record
 from quorker.core.jobs import bounds
@@ -69,13 +69,13 @@ def recurring_job(row: Mapping[str, Any]) -> RecurringJob:
         queue=row["queue"],
         priority=row["priority"],
         created=datetime.fromtimestamp(row["created_wt"] / 1000, zone),
-        next_slot=_instant(row["next_wt"], zone),
-        last_slot=_instant(row["last_slot_wt"], zone),
-        last_fired=_instant(row["last_fired_wt"], zone),
+        next_slot=instant(row["next_wt"], zone),
+        last_slot=instant(row["last_slot_wt"], zone),
+        last_fired=instant(row["last_fired_wt"], zone),
         last_job=row["last_job_id"] or None,
         fired=row["fired"],
         is_paused=row["paused"],
-        paused_at=_instant(row["paused_wt"], zone),
+        paused_at=instant(row["paused_wt"], zone),
         reason=row["reason"],
         author=row["author"],
         error=row["error"],
@@ -120,17 +120,3 @@ def zone_of(row: Mapping[str, Any]) -> tzinfo:
         return known_zone(row["zone"])
     except BadSchedule:
         return UTC
-
-
-def call_values(row: Mapping[str, Any]) -> tuple[list[Any] | None, dict[str, Any] | None]:
-    """The arguments; None for both where the row was cut or what the store holds is no call."""
-    if row["args_size"] > len(row["args"]):
-        return None, None
-    try:
-        return decode_call(row["args"])
-    except BadPayload:
-        return None, None
-
-
-def _instant(wall_ms: int | None, zone: tzinfo) -> datetime | None:
-    return datetime.fromtimestamp(wall_ms / 1000, zone) if wall_ms else None

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from quorker.app.errors import RecurringNotFound
 from quorker.app.gateway import Query, Submit
-from quorker.app.job_plans import Plan
+from quorker.app.job_plans import Plan, read_anywhere
 from quorker.app.recurring import Declaration
 from quorker.core.errors import Rejected
 from quorker.core.jobs.recurring_commands import PauseRecurring, TriggerRecurring
@@ -47,12 +47,8 @@ def read_recurring(recurring_id: str, declared: Mapping[str, Declaration]) -> Pl
 
 def find_recurring(recurring_id: str) -> Plan[Row | None]:
     """None when there is none in the whole cluster."""
-    consistencies: tuple[Consistency, ...] = ("local", "linearizable")
-    for consistency in consistencies:
-        row: Row | None = yield Query("recurring:get", {"id": recurring_id}, consistency)
-        if row is not None:
-            return row
-    return None
+    row: Row | None = yield from read_anywhere("recurring:get", {"id": recurring_id})
+    return row
 
 
 def list_recurring(consistency: Consistency = "local") -> Plan[list[Row]]:

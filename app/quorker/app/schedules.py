@@ -4,7 +4,6 @@ not live here: what that asks of the store (`schedule_plans.py`), and declaratio
 from __future__ import annotations
 
 import builtins
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -27,6 +26,7 @@ from quorker.core.jobs.recurring_commands import (
     SetRecurring,
     TriggerRecurring,
 )
+from quorker.transport.clock import wall_ms
 
 T = TypeVar("T")
 
@@ -152,12 +152,12 @@ class Schedules:
         """Its next slots, in the zone of its expression; none while it is paused."""
         refuse_blocking("await app.schedules.anext(...)")
         wanted = checked_option("count", count, _SLOTS)
-        return coming_slots(self._do(self._read(recurring_id)), wanted, _now_wt())
+        return coming_slots(self._do(self._read(recurring_id)), wanted, wall_ms())
 
     async def anext(self, recurring_id: str, count: int = NEXT_SLOTS) -> builtins.list[datetime]:
         """Like `next`, for async code."""
         wanted = checked_option("count", count, _SLOTS)
-        return coming_slots(await self._ado(self._read(recurring_id)), wanted, _now_wt())
+        return coming_slots(await self._ado(self._read(recurring_id)), wanted, wall_ms())
 
     # ------------------------------------------------------------------ the way into the store
 
@@ -186,10 +186,6 @@ def _definition(
     if call.parent is not None:
         raise InvalidInput(f"recurring job {recurring_id!r}: its call waits for another one, which is no job")
     return definition(checked_id(recurring_id), call.job, read_timing(cron, every, tz, misfire, grace))
-
-
-def _now_wt() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _pause(recurring_id: str, reason: str, author: str | None) -> PauseRecurring:

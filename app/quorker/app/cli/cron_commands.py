@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar
@@ -31,6 +30,7 @@ from quorker.app.settings import checked_option
 from quorker.core.errors import InvalidInput, QuorkerError
 from quorker.core.jobs import bounds
 from quorker.core.jobs.recurring_commands import TriggerRecurring
+from quorker.transport.clock import wall_ms
 from quorker.transport.connection import Connection
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ def show_next(
     )
     if recurring_id is not None and tz is not None:
         raise InvalidInput("--tz is the zone of --cron; a recurring job has its own")
-    now_wt = time.time_ns() // 1_000_000
+    now_wt = wall_ms()
     slots = coming_slots(row, count, now_wt)
     if not slots:
         raise QuorkerError(f"{recurring_id} does not fire: it {_why_not(row)}")

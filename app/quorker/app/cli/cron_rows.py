@@ -11,7 +11,8 @@ from cronsim import CronSim, CronSimError
 
 from quorker.app.cli.job_rows import row_call
 from quorker.app.cli.output import Fields, call_text
-from quorker.app.recurring_job import call_values, managing_app, zone_of
+from quorker.app.payload import call_values
+from quorker.app.recurring_job import managing_app, zone_of
 
 CRON_HEADS: Final = ("RECURRING", "WHEN", "NEXT", "FIRED", "STATE", "CALL")
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms"))

@@ -13,13 +13,13 @@ from quorker.app.cli.confirmation import is_agreed
 from quorker.app.cli.job_changes import CANCEL, DELETE, REQUEUE, Outcome, Target, Verb, change_all
 from quorker.app.cli.job_listing import Listing, SearchFilters, read_search, read_states
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
-from quorker.app.cli.line_values import wall_ms
 from quorker.app.cli.output import print_json, print_rows, print_table
 from quorker.app.job_search import JobSearch, Row
 from quorker.app.settings import checked_option
 from quorker.core.errors import InvalidInput, QuorkerError
 from quorker.core.jobs import bounds
 from quorker.core.jobs.lifecycle import STATES
+from quorker.transport.clock import wall_ms
 from quorker.transport.connection import Connection
 
 PREVIEW_ROWS: Final = 20

@@ -14,7 +14,7 @@ from quorker.app.cli.client_options import ENDLESS, ClientOptions, client_progra
 from quorker.app.cli.configuration import from_environment
 from quorker.app.cli.job_listing import Listing, SearchFilters, read_search
 from quorker.app.cli.job_rows import JOB_HEADS, job_cells, job_fields
-from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time, wall_ms
+from quorker.app.cli.line_values import argument, keywords, seconds, waiting_time
 from quorker.app.cli.output import (
     Format,
     call_text,
@@ -35,6 +35,7 @@ from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
 from quorker.core.jobs.commands import EnqueueJobs, NewJob
 from quorker.core.jobs.recurring_commands import RECURRING_HEADER, SLOT_HEADER
+from quorker.transport.clock import wall_ms
 from quorker.transport.connection import Connection
 
 job_program = client_program("job", "Make jobs, look at them and change them.")

@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from quorker.app.cli.line_values import argument, seconds
 from quorker.app.connection_host import ConnectionHost
 from quorker.app.job_plans import carry_out
-from quorker.app.job_search import Condition, JobSearch, Row, condition, search_page
+from quorker.app.job_search import TASK_PATTERN, Condition, JobSearch, Row, condition, search_page
 from quorker.app.settings import checked_option
 from quorker.core.errors import InvalidInput
 from quorker.core.jobs import bounds
@@ -25,7 +25,6 @@ from quorker.transport.connection import Connection
 
 PAGE_ROWS: Final = 500
 NOTHING_OLDER: Final = 0
-_NAME_OR_PATTERN: Final = bounds.matching("task", "[A-Za-z0-9_.:*?-]", bounds.TASK_CHARS_MAX)
 
 
 @Parameter(name="*")
@@ -83,7 +82,7 @@ def read_filters(given: Filters) -> Wanted:
     if given.queue is not None:
         checked_option("queue", given.queue, bounds.QUEUE)
     if given.task is not None:
-        checked_option("task", given.task, _NAME_OR_PATTERN)
+        checked_option("task", given.task, TASK_PATTERN)
     return Wanted(read_states(given.state), given.task, given.queue)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from quorker.app.cli.output import Fields, call_text, instant_text, shortened
 from quorker.app.errors import BadPayload
-from quorker.app.payload import decode_call, decode_result
+from quorker.app.payload import call_values, decode_result
 
 JOB_HEADS: Final = ("JOB", "STATE", "QUEUE", "FAILED", "SINCE (UTC)", "CALL")
 CALL_CHARS: Final = 60
@@ -35,19 +35,10 @@ def job_fields(row: Fields) -> dict[str, Any]:
     """A row or the details of a job for programs: `args` and `kwargs` as values, both null where the row was cut or what
     was enqueued is no call; `result` as a value."""
     found = dict(row)
-    found["args"], found["kwargs"] = _call_values(row)
+    found["args"], found["kwargs"] = call_values(row)
     if "result" in row:
         found["result"] = _result_value(row["result"])
     return found
-
-
-def _call_values(row: Fields) -> tuple[Any, Any]:
-    if row["args_size"] > len(row["args"]):
-        return None, None
-    try:
-        return decode_call(row["args"])
-    except BadPayload:
-        return None, None
 
 
 def _result_value(packed: bytes | None) -> Any:

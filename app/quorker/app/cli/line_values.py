@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -32,11 +31,6 @@ def argument(text: str) -> Any:
         return text
     except RecursionError:
         raise InvalidInput(f"{text[:20]}... is nested too deeply to be read as JSON") from None
-
-
-def wall_ms() -> int:
-    """The wall time of this machine, which "so long ago" is measured from."""
-    return time.time_ns() // 1_000_000
 
 
 def waiting_time(given: float, option: str, lowest: float = 0.0) -> float:

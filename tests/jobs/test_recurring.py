@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from quorker.core.errors import Rejected
@@ -21,12 +19,11 @@ from quorker.core.jobs.commands import (
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.recurring_commands import STEPS_MAX
 from quorker.core.jobs.recurring_plan import EVALUATIONS_MAX, SLOTS_PER_STEP_MAX
+from quorker.sim.bare.lone_recurring import SECOND, TICK, declare, every, row, slots
 from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
 
-SECOND = 1000
 MINUTE = 60 * SECOND
 YEAR = 365 * 24 * 60 * MINUTE
-TICK = NewJob("tick")
 
 
 @pytest.fixture
@@ -34,36 +31,11 @@ def lone() -> LoneStore:
     return LoneStore()
 
 
-def every(ms: int = SECOND, **fields: Any) -> SetRecurring:
-    return SetRecurring("r", fields.pop("job", TICK), every_ms=ms, **fields)
-
-
-def set_(lone: LoneStore, command: SetRecurring) -> None:
-    """Declared and planned."""
-    assert lone.do(command) is True
-    lone.maintain()
-
-
-def row(lone: LoneStore, recurring_id: str = "r") -> dict[str, Any]:
-    found: Any = lone.store.query("recurring:get", {"id": recurring_id})
-    return dict(found)
-
-
-def slots(lone: LoneStore, recurring_id: str = "r") -> list[int]:
-    """Of the jobs there are, in order of creation, in ms after the beginning."""
-    headers = [dict(job.spec.headers) for job in lone.store.jobs.values()]
-    return [
-        int(each["quorker-slot"]) - FIRST_WT
-        for each in headers
-        if each.get("quorker-recurring") == recurring_id and "quorker-slot" in each
-    ]
-
-
 # Declaring ---------------------------------------------------------------------------------------------------------
 
 
 def test_an_entry_is_planned_and_fires_when_its_slots_come(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     assert row(lone)["next_wt"] == FIRST_WT + SECOND
     lone.pass_time(SECOND - 1)
     assert not lone.store.jobs
@@ -76,7 +48,7 @@ def test_an_entry_is_planned_and_fires_when_its_slots_come(lone: LoneStore) -> N
 
 def test_a_job_is_the_template_with_two_more_headers(lone: LoneStore) -> None:
     job = NewJob("t", b"x", "mail", 5, headers=(("own", "1"),), tags=("red",))
-    set_(lone, every(job=job))
+    declare(lone, every(job=job))
     lone.pass_time(SECOND)
     (made,) = lone.store.jobs.values()
     own = (("own", "1"), ("quorker-recurring", "r"), ("quorker-slot", str(FIRST_WT + SECOND)))
@@ -85,17 +57,17 @@ def test_a_job_is_the_template_with_two_more_headers(lone: LoneStore) -> None:
 
 
 def test_cron_slots_fire_in_the_zone(lone: LoneStore) -> None:
-    set_(lone, SetRecurring("r", TICK, "0 9 * * *", "Asia/Tokyo"))
+    declare(lone, SetRecurring("r", TICK, "0 9 * * *", "Asia/Tokyo"))
     assert row(lone)["next_wt"] == FIRST_WT + 24 * 60 * MINUTE, (
         "9 o'clock there is midnight UTC, and that is now"
     )
-    set_(lone, SetRecurring("r", TICK, "30 9 * * *", "Asia/Tokyo"))
+    declare(lone, SetRecurring("r", TICK, "30 9 * * *", "Asia/Tokyo"))
     lone.pass_time(30 * MINUTE)
     assert slots(lone) == [30 * MINUTE]
 
 
 def test_the_same_definition_changes_nothing(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     before = row(lone)
     lone.advance(500)
     assert lone.do(every()) is False
@@ -116,11 +88,11 @@ def test_the_same_definition_changes_nothing(lone: LoneStore) -> None:
 def test_a_changed_definition_is_planned_anew_from_now_and_keeps_its_history(
     lone: LoneStore, changed: SetRecurring
 ) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.pass_time(SECOND)
     before = row(lone)
     lone.advance(300)
-    set_(lone, changed)
+    declare(lone, changed)
     after = row(lone)
     assert after["revision"] > before["revision"]
     expected = MINUTE if changed.cron else 1300 + changed.every_ms
@@ -137,7 +109,7 @@ def test_exactly_one_schedule_is_needed(lone: LoneStore, cron: str, every_ms: in
 
 
 def test_a_schedule_that_cannot_be_evaluated_rests_with_its_error(lone: LoneStore) -> None:
-    set_(lone, SetRecurring("r", TICK, "0 0 * * *", "Mars/Phobos"))
+    declare(lone, SetRecurring("r", TICK, "0 0 * * *", "Mars/Phobos"))
     entry = row(lone)
     assert "Mars/Phobos" in entry["error"]
     assert entry["next_wt"] is None
@@ -147,19 +119,19 @@ def test_a_schedule_that_cannot_be_evaluated_rests_with_its_error(lone: LoneStor
 
 def test_what_rests_is_tried_again_when_the_same_is_declared(lone: LoneStore) -> None:
     bad = SetRecurring("r", TICK, "61 * * * *")
-    set_(lone, bad)
+    declare(lone, bad)
     first = row(lone)
-    set_(lone, bad)
+    declare(lone, bad)
     assert row(lone)["revision"] > first["revision"]
     assert row(lone)["error"] == first["error"] != ""
-    set_(lone, every())
+    declare(lone, every())
     assert row(lone)["error"] == ""
     lone.pass_time(SECOND)
     assert len(slots(lone)) == 1
 
 
 def test_at_the_end_of_the_calendar_an_entry_rests(lone: LoneStore) -> None:
-    set_(lone, every(2**40))
+    declare(lone, every(2**40))
     lone.do(SetRecurring("cron", TICK, "* * * * *"))
     lone.wt = INSTANT_MAX
     lone.maintain()
@@ -189,7 +161,7 @@ def test_a_store_without_room_takes_no_new_definitions() -> None:
 
 
 def test_a_removed_entry_fires_no_more_and_its_jobs_stay(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.pass_time(SECOND)
     assert lone.do(RemoveRecurring("r")) is True
     assert lone.do(RemoveRecurring("r")) is False
@@ -199,7 +171,7 @@ def test_a_removed_entry_fires_no_more_and_its_jobs_stay(lone: LoneStore) -> Non
 
 
 def test_a_trigger_makes_a_job_now_and_leaves_the_plan(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(300)
     job_id = lone.do(TriggerRecurring("r"))
     assert lone.job(job_id).spec.headers == (("quorker-recurring", "r"),)
@@ -211,7 +183,7 @@ def test_a_trigger_makes_a_job_now_and_leaves_the_plan(lone: LoneStore) -> None:
 
 
 def test_a_trigger_works_while_paused_and_needs_room(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.do(PauseRecurring("r", True))
     assert lone.do(TriggerRecurring("r")) in lone.store.jobs
     full = LoneStore(Limits(max_jobs=1, max_queues=1))
@@ -228,7 +200,7 @@ def test_an_unknown_entry_is_named(lone: LoneStore, command: TriggerRecurring | 
 
 
 def test_while_paused_nothing_fires_and_the_slots_that_pass_are_skipped(lone: LoneStore) -> None:
-    set_(lone, every(misfire="all"))
+    declare(lone, every(misfire="all"))
     lone.pass_time(SECOND)
     assert lone.do(PauseRecurring("r", True, "smtp down", "ann")) is True
     entry = row(lone)
@@ -243,7 +215,7 @@ def test_while_paused_nothing_fires_and_the_slots_that_pass_are_skipped(lone: Lo
 
 
 def test_a_pause_said_twice_changes_only_who_and_why(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     assert lone.do(PauseRecurring("r", False)) is False
     assert row(lone)["next_wt"] == FIRST_WT + SECOND
     lone.do(PauseRecurring("r", True, "why"))
@@ -254,9 +226,9 @@ def test_a_pause_said_twice_changes_only_who_and_why(lone: LoneStore) -> None:
 
 
 def test_a_pause_outlives_a_new_definition(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.do(PauseRecurring("r", True, "why"))
-    set_(lone, every(500))
+    declare(lone, every(500))
     assert row(lone)["paused"] is True
     assert lone.pass_time(MINUTE) == 0
 
@@ -266,7 +238,7 @@ def test_a_pause_outlives_a_new_definition(lone: LoneStore) -> None:
 
 @pytest.mark.parametrize("late_ms", [999, 1000, 5500, 7000, YEAR])
 def test_once_makes_one_job_for_all_slots_and_it_has_the_latest(lone: LoneStore, late_ms: int) -> None:
-    set_(lone, every(7 * SECOND))
+    declare(lone, every(7 * SECOND))
     lone.pass_time(7 * SECOND + late_ms)
     latest = (7 * SECOND + late_ms) // 7000 * 7000
     assert slots(lone) == [latest]
@@ -274,21 +246,21 @@ def test_once_makes_one_job_for_all_slots_and_it_has_the_latest(lone: LoneStore,
 
 
 def test_the_latest_slot_of_a_year_of_cron_is_found_in_few_looks(lone: LoneStore) -> None:
-    set_(lone, SetRecurring("r", TICK, "17 * * * * *"))
+    declare(lone, SetRecurring("r", TICK, "17 * * * * *"))
     lone.advance(YEAR)
     lone.maintain()
     assert slots(lone) == [YEAR - 43 * SECOND]
 
 
 def test_all_makes_one_job_for_each_slot_in_pieces_the_oldest_first(lone: LoneStore) -> None:
-    set_(lone, every(misfire="all"))
+    declare(lone, every(misfire="all"))
     count = 2 * SLOTS_PER_STEP_MAX + 10
     assert lone.pass_time(count * SECOND) == 3
     assert slots(lone) == [1000 * nth for nth in range(1, count + 1)]
 
 
 def test_skip_makes_jobs_only_for_slots_within_the_grace(lone: LoneStore) -> None:
-    set_(lone, every(misfire="skip", grace_ms=2000))
+    declare(lone, every(misfire="skip", grace_ms=2000))
     lone.pass_time(10_000)
     assert slots(lone) == [8000, 9000, 10_000]
     lone.pass_time(1000)
@@ -296,7 +268,7 @@ def test_skip_makes_jobs_only_for_slots_within_the_grace(lone: LoneStore) -> Non
 
 
 def test_skip_with_a_short_grace_may_fire_nothing_and_goes_on(lone: LoneStore) -> None:
-    set_(lone, every(misfire="skip", grace_ms=100))
+    declare(lone, every(misfire="skip", grace_ms=100))
     lone.pass_time(1500)
     assert slots(lone) == []
     assert row(lone)["next_wt"] == FIRST_WT + 2000
@@ -305,7 +277,7 @@ def test_skip_with_a_short_grace_may_fire_nothing_and_goes_on(lone: LoneStore) -
 
 
 def test_a_unique_key_that_is_taken_lets_a_slot_pass_without_a_job(lone: LoneStore) -> None:
-    set_(lone, every(job=NewJob("t", unique_key="u")))
+    declare(lone, every(job=NewJob("t", unique_key="u")))
     lone.pass_time(SECOND)
     lone.pass_time(SECOND)
     assert slots(lone) == [1000]
@@ -352,7 +324,7 @@ def test_one_look_evaluates_few_schedules_and_takes_few_steps() -> None:
 
 def test_a_full_store_makes_slots_late_and_loses_none() -> None:
     lone = LoneStore(Limits(max_jobs=2, deleted_ttl_ms=0, succeeded_ttl_ms=0))
-    set_(lone, every(misfire="all"))
+    declare(lone, every(misfire="all"))
     lone.pass_time(5000)
     assert slots(lone) == [1000, 2000]
     assert lone.store.next_due() == (None, None), "nothing to do before something changes"
@@ -374,7 +346,7 @@ def finish_all(lone: LoneStore) -> None:
 def test_a_full_store_still_plans_what_is_new_and_tries_what_has_room() -> None:
     lone = LoneStore(Limits(max_queues=1))
     lone.enqueue()
-    set_(lone, every(job=NewJob("t", queue="other")))
+    declare(lone, every(job=NewJob("t", queue="other")))
     lone.do(SetRecurring("s", TICK, every_ms=2000))
     lone.maintain()
     lone.advance(1000)
@@ -385,7 +357,7 @@ def test_a_full_store_still_plans_what_is_new_and_tries_what_has_room() -> None:
 
 
 def test_without_space_on_the_disk_no_leader_makes_jobs(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(SECOND)
     assert lone.store.due(lone.lt, lone.wt, has_space=False) == []
     assert lone.store.next_due(has_space=False) == (None, None)

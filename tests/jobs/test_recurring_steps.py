@@ -16,7 +16,6 @@ from quorker.core.jobs.bounds import INSTANT_MAX
 from quorker.core.jobs.commands import (
     AdvanceRecurring,
     EnqueueJobs,
-    NewJob,
     PauseRecurring,
     RemoveRecurring,
     SetRecurring,
@@ -26,40 +25,13 @@ from quorker.core.jobs.commands import (
 )
 from quorker.core.jobs.limits import Limits
 from quorker.core.jobs.recurring_commands import SLOTS_MAX
+from quorker.sim.bare.lone_recurring import SECOND, TICK, declare, every, row, slots
 from quorker.sim.bare.lone_store import FIRST_WT, LoneStore
-
-SECOND = 1000
-TICK = NewJob("tick")
 
 
 @pytest.fixture
 def lone() -> LoneStore:
     return LoneStore()
-
-
-def every(ms: int = SECOND, **fields: Any) -> SetRecurring:
-    return SetRecurring("r", fields.pop("job", TICK), every_ms=ms, **fields)
-
-
-def set_(lone: LoneStore, command: SetRecurring) -> None:
-    """Declared and planned."""
-    assert lone.do(command) is True
-    lone.maintain()
-
-
-def row(lone: LoneStore, recurring_id: str = "r") -> dict[str, Any]:
-    found: Any = lone.store.query("recurring:get", {"id": recurring_id})
-    return dict(found)
-
-
-def slots(lone: LoneStore, recurring_id: str = "r") -> list[int]:
-    """Of the jobs there are, in order of creation, in ms after the beginning."""
-    headers = [dict(job.spec.headers) for job in lone.store.jobs.values()]
-    return [
-        int(each["quorker-slot"]) - FIRST_WT
-        for each in headers
-        if each.get("quorker-recurring") == recurring_id and "quorker-slot" in each
-    ]
 
 
 def step(lone: LoneStore, *at: int, next_at: int, **fields: Any) -> Step:
@@ -73,7 +45,7 @@ def step(lone: LoneStore, *at: int, next_at: int, **fields: Any) -> Step:
 
 
 def test_a_step_that_came_second_has_no_effect(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(SECOND)
     first = step(lone, 1000, next_at=2000)
     assert len(lone.do(AdvanceRecurring((first, first)))) == 1
@@ -105,7 +77,7 @@ REFUSED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("wrong", REFUSED)
 def test_a_step_that_does_not_fit_has_no_effect(lone: LoneStore, wrong: dict[str, Any]) -> None:
-    set_(lone, every(misfire="all"))
+    declare(lone, every(misfire="all"))
     lone.advance(5000)
     good = step(lone, 1000, 4000, next_at=5000)
     before = row(lone)
@@ -126,14 +98,14 @@ def test_a_step_for_what_is_not_planned_only_plans(lone: LoneStore) -> None:
 
 
 def test_once_takes_no_step_with_several_slots(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(5000)
     assert len(lone.do(AdvanceRecurring((step(lone, 1000, 2000, next_at=3000),)))) == 0
     assert len(lone.do(AdvanceRecurring((step(lone, 5000, next_at=6000),)))) == 1
 
 
 def test_a_step_for_what_was_paused_or_rests_has_no_effect(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(1000)
     fire = step(lone, 1000, next_at=2000)
     lone.do(PauseRecurring("r", True))
@@ -161,7 +133,7 @@ def test_a_plan_made_before_a_pause_ended_is_good_only_for_later_slots(lone: Lon
 
 
 def test_only_the_leader_advances(lone: LoneStore) -> None:
-    set_(lone, every())
+    declare(lone, every())
     lone.advance(1000)
     worker = lone.open()
     with pytest.raises(Rejected, match="leader_only"):
@@ -192,7 +164,7 @@ def test_one_command_makes_so_many_jobs_and_no_more() -> None:
 
 def test_a_step_without_room_is_left_out_and_the_next_one_counts() -> None:
     lone = LoneStore(Limits(max_jobs=1))
-    set_(lone, every(misfire="all"))
+    declare(lone, every(misfire="all"))
     lone.do(SetRecurring("s", TICK, every_ms=1000))
     lone.maintain()
     lone.advance(2000)
@@ -302,6 +274,6 @@ def test_no_step_does_harm(steps: list[Step], misfire: Any) -> None:
     made = lone.do(AdvanceRecurring(tuple(steps)))
     assert len(made) == len(slots(lone)) + len(slots(lone, "s")) <= SLOTS_MAX
     lone.do(RemoveRecurring("r"))
-    set_(lone, every(800))
+    declare(lone, every(800))
     lone.pass_time(800)
     assert slots(lone)[-1] == 2300

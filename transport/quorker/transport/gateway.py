@@ -52,7 +52,9 @@ class ClientHost:
         self._requests: dict[int, trio.CancelScope] = {}
         self._submits: dict[int, int] = {}  # request by session, of the group that was sent last
         self._replies: list[tuple[int, int, Any]] = []
-        self._seen: dict[int, int] = {}  # by session, the newest state that its client has seen
+        self._ahead: dict[
+            int, int
+        ] = {}  # by session, what its client has seen and this member is still to apply
 
     # ------------------------------------------------------------------ requests
 
@@ -85,14 +87,18 @@ class ClientHost:
     def _attach(self, session_id: int, seen_index: int) -> None:
         """A member that has just started, or lags, may not know the session yet: that is no proof that it has ended."""
         self._node.hosts.attach(session_id, self)
-        self._seen[session_id] = seen_index
         if self._node.replica.store_index >= seen_index:
             self._repeat_missed(session_id)
-        else:
-            self._start(lambda: self._repeat_missed_later(session_id, seen_index))
+            return
+        is_waiting = session_id in self._ahead
+        self._ahead[session_id] = seen_index
+        if not is_waiting:
+            self._start(lambda: self._repeat_when_caught_up(session_id))
 
-    async def _repeat_missed_later(self, session_id: int, seen_index: int) -> None:
-        await self._node.wait_applied(seen_index)
+    async def _repeat_when_caught_up(self, session_id: int) -> None:
+        while self._node.replica.store_index < self._ahead[session_id]:
+            await self._node.wait_applied(self._ahead[session_id])
+        del self._ahead[session_id]
         if self._node.hosts.hosted().get(session_id) is self:
             self._repeat_missed(session_id)
 
@@ -178,7 +184,7 @@ class ClientHost:
         self._link.send(requests.Notice(notice.session, notice.kind, pack(payload)))
 
     def on_lost(self, session_id: int, reason: str) -> None:
-        if self._node.replica.store_index < self._seen.get(session_id, 0):
+        if session_id in self._ahead:
             return  # a state from before the session: it is looked for again when this member has caught up
         self._link.send(requests.Notice(session_id, "session_closed", pack(reason)))
 

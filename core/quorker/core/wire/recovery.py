@@ -4,8 +4,8 @@ Let X be the first byte of the newest segment that is not a valid record.
 
 1. Everything from X on is zero: the log ends cleanly.
 2. X lies in the last batch, nothing that was written after that batch can be seen behind X, and no state slot says
-   that the log was durable beyond X: the fsync of this batch cannot be known to have returned. It is a torn tail: this batch is dropped,
-   its bytes are kept aside.
+   that the log was durable beyond X: the fsync of this batch cannot be known to have returned. It is a torn tail:
+   this batch is dropped, its bytes are kept aside.
 3. Anything else is corruption. Nothing is changed, nothing is skipped.
 
 Older segments, and the first batch of each segment (a segment gets its name only when that batch is durable), know
